@@ -1,0 +1,256 @@
+"""The four stages of a run as the user writes them: curate, train, evaluate, serve."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from distillrun.api.base import (
+    ANY_OBJECT,
+    ATOMIC,
+    MAP_BY_NAME,
+    ApiModel,
+    ArtifactUri,
+    Decimal,
+    Name,
+    ObjectName,
+    rules,
+)
+from distillrun.api.pod import PodSettings
+
+EnvSecret = Annotated[str, Field(max_length=253)]
+
+
+class Fields(ApiModel):
+    """Which column of a data file holds what."""
+
+    question: str = Field(default="question", min_length=1, max_length=128, description="Column of the question.")
+    answer: str = Field(
+        default="answer",
+        min_length=1,
+        max_length=128,
+        description="Column of the reference answer; what follows the last '####' of it when it has one.",
+    )
+    id: str = Field(default="", max_length=128, description="Column of an identifier; empty: a hash of the question.")
+
+
+class Source(ApiModel):
+    """Questions to ask the teacher."""
+
+    name: Name = Field(description="Name of the source, unique in the run.")
+    uri: ArtifactUri = Field(
+        description="JSONL, Parquet or CSV file, a folder or a glob of them, or hf://datasets/owner/name."
+    )
+    split: str = Field(default="train", max_length=64, description="Split of a hub dataset.")
+    take: int | None = Field(default=None, ge=1, le=100_000_000, description="Only the first rows, this many.")
+    fields: Fields = Field(default_factory=Fields, description="Which column holds what.")
+    secret_name: str = Field(
+        default="",
+        max_length=253,
+        description="Secret whose keys become environment variables for reading it (AWS_ACCESS_KEY_ID, HF_TOKEN, …).",
+    )
+
+
+class Generate(ApiModel):
+    """How the teacher is asked."""
+
+    samples: int = Field(default=1, ge=1, le=64, description="Answers asked for each question.")
+    temperature: Decimal = Field(default="0.7", description="Sampling temperature.")
+    top_p: Decimal = Field(default="1", description="Nucleus sampling.")
+    max_tokens: int = Field(default=16384, ge=1, le=1_000_000, description="Longest answer, in the teacher's tokens.")
+    system_prompt: str = Field(
+        default="", max_length=8192, description="System prompt for the teacher; empty: none."
+    )
+
+
+class Verify(ApiModel):
+    """How a trace's answer is checked against the reference."""
+
+    timeout_seconds: int = Field(default=5, ge=1, le=600, description="Longest time one check may take.")
+
+
+class Curate(ApiModel):
+    """Make the dataset: ask the teacher, check its answers, keep the right ones."""
+
+    sources: list[Source] = Field(
+        min_length=1, max_length=32, description="Where questions come from.", json_schema_extra=MAP_BY_NAME
+    )
+    generate: Generate = Field(default_factory=Generate, description="How the teacher is asked.")
+    verify: Verify = Field(default_factory=Verify, description="How answers are checked.")
+    trace_format: Literal["Think", "SkyT1", "S1"] = Field(
+        default="Think",
+        description="Text form in which the student learns traces: <think> tags, Sky-T1's or s1's delimiters.",
+    )
+    system_prompt: str | None = Field(
+        default=None,
+        max_length=8192,
+        description="System prompt that the student is trained, evaluated and served with; unset: the format's own.",
+    )
+    pod: PodSettings = Field(default_factory=PodSettings, description="Settings of its pods.")
+
+
+class DeepSpeed(ApiModel):
+    """ZeRO settings (Rajbhandari et al., arXiv 1910.02054)."""
+
+    zero_stage: Literal[0, 1, 2, 3] = Field(default=3, description="What is partitioned over the GPUs; 3: everything.")
+    offload_optimizer: bool = Field(default=True, description="Keep optimizer states in host memory.")
+    offload_parameters: bool = Field(default=True, description="Keep parameters in host memory; needs stage 3.")
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="More of DeepSpeed's own configuration. What other fields set is refused here.",
+        json_schema_extra=ANY_OBJECT,
+    )
+
+
+class Checkpoint(ApiModel):
+    """When a run saves what it needs to continue."""
+
+    every_steps: int = Field(default=100, ge=1, le=1_000_000, description="Optimizer steps between checkpoints.")
+    keep: int = Field(default=2, ge=1, le=100, description="Checkpoints kept; older ones are deleted.")
+
+
+class Train(ApiModel):
+    """Full fine-tuning of the student on the dataset: TRL's SFTTrainer over DeepSpeed."""
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            (
+                "!(has(self.epochs) && has(self.maxSteps))",
+                "train.epochs and train.maxSteps are both set: keep one of them",
+            ),
+            (
+                "self.globalBatchSize % (self.microBatchSize * self.nodes * self.gpusPerNode) == 0",
+                "train.globalBatchSize must be a multiple of microBatchSize × nodes × gpusPerNode: change one of them",
+                "'train.globalBatchSize ' + string(self.globalBatchSize) + ' is not a multiple of microBatchSize × nodes"
+                " × gpusPerNode = ' + string(self.microBatchSize * self.nodes * self.gpusPerNode)"
+                " + ': change one of them'",
+            ),
+            (
+                "!self.deepspeed.offloadParameters || self.deepspeed.zeroStage == 3",
+                "train.deepspeed.offloadParameters needs zeroStage 3: set zeroStage: 3 or offloadParameters: false",
+            ),
+            (
+                "!self.deepspeed.offloadOptimizer || self.deepspeed.zeroStage >= 1",
+                "train.deepspeed.offloadOptimizer needs zeroStage 1 or more: raise it or set offloadOptimizer: false",
+            ),
+        )
+    }
+
+    nodes: int = Field(default=1, ge=1, le=512, description="Pods that train together.")
+    gpus_per_node: int = Field(default=8, ge=1, le=64, description="GPUs of each pod; one process each.")
+    epochs: Decimal | None = Field(
+        default=None, description="Passes over the dataset; 3 when neither this nor maxSteps is set."
+    )
+    max_steps: int | None = Field(default=None, ge=1, le=10_000_000, description="Optimizer steps, instead of epochs.")
+    learning_rate: Decimal = Field(default="1e-5", description="Peak learning rate.")
+    schedule: Literal["Cosine", "Linear", "Constant"] = Field(
+        default="Cosine", description="How the learning rate falls to zero after warm-up (Constant: it does not)."
+    )
+    warmup_ratio: Decimal = Field(default="0.05", description="Share of the steps that warm up.")
+    weight_decay: Decimal = Field(default="0", description="AdamW's weight decay.")
+    betas: list[Decimal] = Field(
+        default=["0.9", "0.999"], min_length=2, max_length=2, description="AdamW's betas.", json_schema_extra=ATOMIC
+    )
+    global_batch_size: int = Field(default=16, ge=1, le=65536, description="Examples an optimizer step.")
+    micro_batch_size: int = Field(default=1, ge=1, le=1024, description="Examples a GPU computes at once.")
+    max_grad_norm: Decimal = Field(default="1", description="Gradients are clipped to this norm.")
+    max_sequence_length: int = Field(
+        default=32768, ge=16, le=10_000_000, description="Longest example in tokens, prompt included."
+    )
+    on_overlong: Literal["Fail", "Drop", "Truncate"] = Field(
+        default="Fail", description="What happens to a longer example; Drop and Truncate are counted in the results."
+    )
+    loss_on: Literal["Completion", "All"] = Field(
+        default="Completion", description="Which tokens are learned: the trace and answer, or the prompt too."
+    )
+    loss_normalization: Literal["Token", "Sequence"] = Field(
+        default="Token", description="Mean over a step's tokens, or over its sequences' means (as s1 did)."
+    )
+    precision: Literal["BF16", "FP32"] = Field(default="BF16", description="Number format of compute.")
+    gradient_checkpointing: bool = Field(default=True, description="Recompute activations to save memory.")
+    deepspeed: DeepSpeed = Field(default_factory=DeepSpeed, description="ZeRO settings.")
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="When to save.")
+    trainer_args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="More arguments of TRL's SFTConfig. What other fields set is refused here.",
+        json_schema_extra=ANY_OBJECT,
+    )
+    pod: PodSettings = Field(default_factory=PodSettings, description="Settings of its pods.")
+
+
+VllmArg = Annotated[str, Field(max_length=512, pattern=r"^\S.*$")]
+
+
+class Engine(ApiModel):
+    """How vLLM serves a model."""
+
+    tensor_parallel: int = Field(default=1, ge=1, le=64, description="GPUs that share one copy of the model.")
+    max_model_length: int | None = Field(
+        default=None, ge=16, le=10_000_000, description="Longest prompt and answer in tokens; unset: the model's own."
+    )
+    vllm_args: list[VllmArg] = Field(
+        default_factory=list,
+        max_length=64,
+        description="More arguments of `vllm serve`. Host, port, model and keys are the operator's.",
+        json_schema_extra=ATOMIC,
+    )
+
+
+class EvaluationEngine(Engine):
+    """How vLLM serves the models that are evaluated."""
+
+    max_concurrency: int = Field(default=64, ge=1, le=4096, description="Questions in flight.")
+
+
+class Benchmark(ApiModel):
+    """Questions with known answers that the student has not seen."""
+
+    name: Name = Field(description="Name of the benchmark, unique in the run.")
+    uri: ArtifactUri = Field(description="Its questions: as a source's uri.")
+    split: str = Field(default="test", max_length=64, description="Split of a hub dataset.")
+    take: int | None = Field(default=None, ge=1, le=10_000_000, description="Only the first rows, this many.")
+    fields: Fields = Field(default_factory=Fields, description="Which column holds what.")
+    samples: int = Field(default=1, ge=1, le=256, description="Answers a question; accuracy is their mean (pass@1).")
+    temperature: Decimal = Field(default="0", description="Sampling temperature; 0: greedy.")
+    top_p: Decimal = Field(default="1", description="Nucleus sampling.")
+    max_tokens: int = Field(default=32768, ge=1, le=10_000_000, description="Longest answer in tokens.")
+    secret_name: str = Field(
+        default="", max_length=253, description="Secret whose keys become environment variables for reading it."
+    )
+
+
+class Evaluate(ApiModel):
+    """Measure the student, and the model it was made from, on benchmarks."""
+
+    benchmarks: list[Benchmark] = Field(
+        min_length=1, max_length=32, description="What is measured.", json_schema_extra=MAP_BY_NAME
+    )
+    engine: EvaluationEngine = Field(default_factory=EvaluationEngine, description="How vLLM serves the models.")
+    also_base_model: bool = Field(default=True, description="Measure the model that the student was made from, too.")
+    pod: PodSettings = Field(default_factory=PodSettings, description="Settings of its pods.")
+
+
+class Gate(ApiModel):
+    """A bar that the student must clear before it is served."""
+
+    benchmark: Name = Field(description="Name of a benchmark of evaluate.")
+    metric: Literal["Accuracy", "AccuracyLowerBound"] = Field(
+        default="Accuracy", description="The student's accuracy, or the lower end of its 95 % Wilson interval."
+    )
+    at_least: Decimal = Field(description='The bar, from "0" to "1".')
+
+
+class Serve(ApiModel):
+    """Serve the student with vLLM behind a Service."""
+
+    replicas: int = Field(default=1, ge=1, le=64, description="Model servers.")
+    engine: Engine = Field(default_factory=Engine, description="How vLLM serves the model.")
+    pod: PodSettings = Field(default_factory=PodSettings, description="Settings of its pods.")
+
+
+class SecretKey(ApiModel):
+    """One key of a Secret in the run's namespace."""
+
+    name: ObjectName = Field(description="Name of the Secret.")
+    key: str = Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253, description="Key in it.")

@@ -1,0 +1,199 @@
+"""DistillRun, `distillrun.dev/v1alpha1`: the spec. Everything about the schema is generated from these models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distillrun.api.base import MAP_BY_NAME, SET, ApiModel, ArtifactUri, Decimal, Name, ObjectName, rules
+from distillrun.api.pod import Quantity
+from distillrun.api.stages import Curate, Evaluate, Gate, SecretKey, Serve, Train
+from distillrun.api.status import Status
+
+AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
+
+
+class ClaimTemplate(ApiModel):
+    """A volume claim that the operator makes for the run."""
+
+    size: Quantity = Field(description='Size of the claim, e.g. "500Gi".')
+    storage_class_name: str = Field(default="", max_length=253, description="Its StorageClass; empty: the default.")
+    access_modes: list[AccessMode] = Field(
+        default=["ReadWriteOnce"], min_length=1, max_length=3, description="As in core/v1.", json_schema_extra=SET
+    )
+    retention: Literal["Retain", "Delete"] = Field(
+        default="Retain", description="Whether the claim outlives the run (no owner) or is deleted with it."
+    )
+
+
+class Storage(ApiModel):
+    """Where artifacts are kept."""
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            (
+                "has(self.claimName) != has(self.claimTemplate)",
+                "storage needs exactly one of claimName and claimTemplate: set one and remove the other",
+            )
+        )
+    }
+
+    claim_name: ObjectName | None = Field(default=None, description="A volume claim that exists in the namespace.")
+    claim_template: ClaimTemplate | None = Field(default=None, description="A claim that the operator makes.")
+
+
+class Budget(ApiModel):
+    """What GPU time costs."""
+
+    gpu_hour_price: Decimal | None = Field(
+        default=None, description='Price of one GPU for an hour, e.g. "2.96"; unset: the operator\'s price.'
+    )
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(default="USD", description="ISO 4217 code.")
+
+
+class Endpoint(ApiModel):
+    """An OpenAI-compatible API."""
+
+    url: str = Field(
+        pattern=r"^https?://[^\s?#]+$", max_length=1024, description="Base URL with version: https://example.com/v1."
+    )
+    model: str = Field(min_length=1, max_length=253, description="Model name in requests.")
+    api_key_secret_ref: SecretKey | None = Field(default=None, description="Where the API key is; unset: no key.")
+    max_concurrency: int = Field(default=64, ge=1, le=4096, description="Requests in flight at most.")
+    request_timeout_seconds: int = Field(
+        default=600, ge=1, le=86_400, description="How long one answer may take before it is asked for again."
+    )
+
+
+class Terms(ApiModel):
+    """What the model's terms of use say about training on its answers."""
+
+    training_permitted: bool = Field(description="Whether training a model on its answers is permitted.")
+    reference: str = Field(min_length=1, max_length=1024, description="Where that is written: a URL or a contract.")
+
+
+class Model(ApiModel):
+    """A model that is asked something."""
+
+    name: Name = Field(description="Name by which the run refers to it.")
+    endpoint: Endpoint = Field(description="How it is reached.")
+    terms: Terms | None = Field(default=None, description="Required of a model whose answers are trained on.")
+
+
+class StudentModel(ApiModel):
+    """The model that learns."""
+
+    uri: ArtifactUri = Field(description="Folder with config.json, weights and tokenizer, or hf://owner/name.")
+    revision: str | None = Field(default=None, max_length=128, description="Revision of a hub model: a commit is best.")
+    secret_name: str = Field(
+        default="", max_length=253, description="Secret whose keys become environment variables (HF_TOKEN, AWS_…)."
+    )
+
+
+class Student(ApiModel):
+    """Who learns."""
+
+    model: StudentModel = Field(description="The model to start from.")
+
+
+class Spec(ApiModel):
+    """What the user wants."""
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            (
+                "self.models.exists(m, m.name == self.teacher)",
+                "spec.teacher names no item of spec.models: add the model or correct the name",
+                "'spec.teacher \"' + self.teacher + '\" names no item of spec.models: add the model or correct the name'",
+            ),
+            (
+                "self.models.all(m, m.name != self.teacher || has(m.terms))",
+                "the teacher's model needs terms: say in models[].terms whether training on its answers is permitted,"
+                " and where that is written",
+            ),
+            (
+                "self.models.all(m, m.name != self.teacher || !has(m.terms) || m.terms.trainingPermitted)",
+                "the teacher's terms do not permit training on its answers (trainingPermitted: false):"
+                " choose another teacher",
+            ),
+            (
+                "!has(self.gates) || self.gates.size() == 0 || has(self.evaluate)",
+                "spec.gates needs spec.evaluate: add the benchmarks that the gates name",
+            ),
+            (
+                "!has(self.gates) || !has(self.evaluate)"
+                " || self.gates.all(g, self.evaluate.benchmarks.exists(b, b.name == g.benchmark))",
+                "each gate's benchmark must be the name of one of evaluate.benchmarks: correct the name",
+            ),
+            (
+                "!has(self.gates) || self.gates.all(g, double(g.atLeast) <= 1.0)",
+                'gates[].atLeast is a share from "0" to "1", not a percentage: write "0.95" for 95 %',
+            ),
+            (
+                "self.train.nodes == 1 || !has(self.storage.claimTemplate)"
+                " || 'ReadWriteMany' in self.storage.claimTemplate.accessModes",
+                "train.nodes above 1 needs storage that all nodes can mount: add ReadWriteMany to"
+                " storage.claimTemplate.accessModes",
+            ),
+        )
+    }
+
+    storage: Storage = Field(description="Where artifacts are kept.")
+    budget: Budget = Field(default_factory=Budget, description="What GPU time costs.")
+    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Seed of everything that is drawn at random.")
+    max_retries: int = Field(default=2, ge=0, le=100, description="Failures allowed a stage; preemptions do not count.")
+    models: list[Model] = Field(
+        min_length=1, max_length=16, description="Models that are asked something.", json_schema_extra=MAP_BY_NAME
+    )
+    teacher: Name = Field(description="Name of the model whose traces are distilled.")
+    student: Student = Field(description="Who learns.")
+    curate: Curate = Field(description="How the dataset is made.")
+    train: Train = Field(default_factory=Train, description="How the student is trained.")
+    evaluate: Evaluate | None = Field(default=None, description="What is measured; unset: nothing.")
+    gates: list[Gate] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Bars to clear before serving.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["benchmark", "metric"]},
+    )
+    serve: Serve | None = Field(default=None, description="How the student is served; unset: it is not.")
+
+
+def _frozen(stage_names: list[str], field: str, what: str) -> tuple[str, str]:
+    """A transition rule: `field` may not change once one of the stages was computed from it."""
+    names = ", ".join(f"'{name}'" for name in stage_names)
+    begun = f"oldSelf.status.stages.exists(s, s.name in [{names}] && s.state in ['Running', 'Succeeded', 'Reused'])"
+    same = (
+        f"(has(self.spec.{field}) == has(oldSelf.spec.{field})"
+        f" && (!has(self.spec.{field}) || self.spec.{field} == oldSelf.spec.{field}))"
+    )
+    return (
+        f"!has(oldSelf.status) || !has(oldSelf.status.stages) || !{begun} || {same}",
+        f"spec.{field} cannot change any more: {what} has begun with it; create another DistillRun"
+        " (finished stages are taken over when nothing that they depend on differs)",
+    )
+
+
+class DistillRun(ApiModel):
+    """A distillation run: curate a teacher's traces, train a student, evaluate it, serve it."""
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            ("self.metadata.name.size() <= 63", "a DistillRun's name has at most 63 characters: choose a shorter one"),
+            *(
+                _frozen(["curate", "train", "evaluate"], field, "a stage")
+                for field in ("models", "teacher", "student", "storage", "seed")
+            ),
+            _frozen(["curate"], "curate", "curation"),
+            _frozen(["train"], "train", "training"),
+            _frozen(["evaluate"], "evaluate", "evaluation"),
+        )
+    }
+
+    spec: Spec = Field(description="What the user wants.")
+    status: Status = Field(
+        default_factory=Status,
+        description="What the operator has seen and done.",
+        json_schema_extra={"default": {"observedGeneration": -1}},
+    )
