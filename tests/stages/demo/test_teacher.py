@@ -50,7 +50,7 @@ class Client:
         return await self.receive()
 
     async def get(self, path: str, **headers: str) -> Answer:
-        await self.send("GET", path, **headers)
+        await self.send("GET", path, b"", **headers)
         return await self.receive()
 
 
