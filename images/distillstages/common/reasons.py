@@ -1,0 +1,55 @@
+"""CamelCase reasons: one list, so that nobody spells one twice. The operator copies them into conditions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Of every stage
+USAGE: Final = "UsageError"
+CONFIG: Final = "ConfigInvalid"
+DATA: Final = "DataInvalid"
+FAULT: Final = "Fault"
+TEMPORARY: Final = "Temporary"
+TERMINATED: Final = "Terminated"
+KILLED: Final = "Killed"
+STALLED: Final = "Stalled"
+OUT_OF_MEMORY: Final = "OutOfMemory"
+DISK_FULL: Final = "DiskFull"
+PEER_LOST: Final = "PeerLost"
+SUPERSEDED_ATTEMPT: Final = "SupersededAttempt"
+OUTPUT_UNWRITABLE: Final = "OutputUnwritable"
+
+# curate
+TEACHER_UNAUTHORIZED: Final = "TeacherUnauthorized"
+TEACHER_REFUSED: Final = "TeacherRefused"
+TEACHER_UNAVAILABLE: Final = "TeacherUnavailable"
+TEACHER_RATE_LIMITED: Final = "TeacherRateLimited"
+TEACHER_GARBAGE: Final = "TeacherGarbage"
+SOURCE_NOT_FOUND: Final = "SourceNotFound"
+SOURCE_UNREADABLE: Final = "SourceUnreadable"
+SOURCE_EMPTY: Final = "SourceEmpty"
+FIELD_MISSING: Final = "FieldMissing"
+ROW_BROKEN: Final = "RowBroken"
+NOTHING_ACCEPTED: Final = "NothingAccepted"
+
+# train
+STUDENT_NOT_FOUND: Final = "StudentNotFound"
+STUDENT_NO_TOKENIZER: Final = "StudentNoTokenizer"
+NO_CHAT_TEMPLATE: Final = "NoChatTemplate"
+SEQUENCE_TOO_LONG: Final = "SequenceTooLong"
+BATCH_NOT_DIVISIBLE: Final = "BatchNotDivisible"
+DATASET_NOT_FOUND: Final = "DatasetNotFound"
+
+# evaluate, serve
+MODEL_NOT_FOUND: Final = "ModelNotFound"
+ENGINE_FAILED: Final = "EngineFailed"
+
+# Reasons for which curation rejects one trace
+WRONG_ANSWER: Final = "WrongAnswer"
+NO_ANSWER: Final = "NoAnswer"
+MALFORMED: Final = "Malformed"
+TRUNCATED: Final = "Truncated"
+UNVERIFIABLE_REFERENCE: Final = "UnverifiableReference"
+VERIFY_TIMEOUT: Final = "VerifyTimeout"
+CONTENT_FILTERED: Final = "ContentFiltered"
+REQUEST_REFUSED: Final = "RequestRefused"

@@ -1,0 +1,366 @@
+"""The first process of a stage container (PID 1), and of a stage on a laptop.
+
+It starts the worker, forwards SIGTERM and SIGINT (a PID 1 without handlers ignores them), reaps orphans, serves the
+progress port, and at the end maps what happened to the contract's exit code and writes the termination message,
+whatever happened: a worker's own words if it left any, the kernel's memory killer if its counter rose, else the tail of
+the log. SIGUSR1 makes the workers dump every thread's stack into the log; so does a stall, before it ends the stage.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import IO, Final
+
+from distillstages.common import cgroup, logs, metrics, reasons, state, termination, worker
+from distillstages.common import config as configuration
+from distillstages.common.config import StageConfig
+from distillstages.common.exit import Exit, StageError, UsageFault, cause_rank
+from distillstages.common.termination import Termination
+
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_TAIL_LINES: Final = 200
+_TAIL_CHARS: Final = 2500
+_LEFTOVER_GRACE_SECONDS: Final = 5.0
+_FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to supervise. `stall_timeout_seconds`: the progress numbers may stand still for so long; None: for ever.
+    `port` None: no progress port. `cgroup_root` and `membership` are where the counters lie (tests have their own)."""
+
+    stage: str
+    port: int | None = metrics.PORT
+    ready_by_default: bool = True
+    stall_timeout_seconds: float | None = None
+    termination_path: Path | None = None
+    artifact: str | None = None
+    cgroup_root: Path = Path("/sys/fs/cgroup")
+    membership: Path = Path("/proc/self/cgroup")
+
+
+def main(
+    stage: str,
+    command: Callable[[StageConfig, str], Sequence[str]] | None = None,
+    argv: Sequence[str] | None = None,
+    *,
+    environment: Callable[[StageConfig], Mapping[str, str]] | None = None,
+    stall_timeout_seconds: float | None = None,
+    ready_by_default: bool = True,
+) -> int:
+    """A stage's main: check the command line and the configuration, supervise the worker, return the exit code.
+
+    `command(config, path)` is the worker's argv; default `python -m distillstages.<stage>.worker --config path`.
+    `environment(config)` adds variables to the worker's environment."""
+    logs.register_environment_secrets()
+    try:
+        path = worker.parse_arguments(stage, argv)
+        config = configuration.load(path, stage=stage)
+        child = list(command(config, path)) if command else default_command(stage, path)
+        extra = dict(environment(config)) if environment else {}
+        port = port_from_environment()
+    except StageError as error:
+        print(logs.redact(f"{stage}: {error.message}"), file=sys.stderr)
+        termination.write(_redacted(Termination.failed(error)))
+        return int(error.code)
+    if config.curate and config.curate.teacher.api_key:
+        logs.register_secret(os.environ.get(config.curate.teacher.api_key.env))
+    options = Options(
+        stage,
+        port=port,
+        ready_by_default=ready_by_default,
+        stall_timeout_seconds=stall_timeout_seconds,
+        artifact=config.output,
+    )
+    return supervise(child, options, environment=extra)
+
+
+def default_command(stage: str, path: str) -> list[str]:
+    """The worker of a stage as a module of its package."""
+    return [sys.executable, "-m", f"distillstages.{stage}.worker", "--config", path]
+
+
+def port_from_environment() -> int:
+    """$DISTILLRUN_METRICS_PORT, or 9400; 0 picks a free one. Raises UsageFault."""
+    value = os.environ.get(metrics.PORT_VARIABLE, "") or str(metrics.PORT)
+    if not value.isdigit() or int(value) > 65535:
+        raise UsageFault(f"{metrics.PORT_VARIABLE} is {value!r}, expected a port number 0 to 65535")
+    return int(value)
+
+
+def supervise(argv: Sequence[str], options: Options, *, environment: Mapping[str, str] | None = None) -> int:
+    """Run a worker to its end and return the stage's exit code. Call it in the main thread. Never raises for what the
+    worker does."""
+    return _Supervisor(list(argv), options, dict(environment or {})).run()
+
+
+class _Supervisor:
+    def __init__(self, argv: list[str], options: Options, environment: dict[str, str]) -> None:
+        self.argv = argv
+        self.options = options
+        self.environment = environment
+        self.folder = Path(tempfile.mkdtemp(prefix="distillrun-"))
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self.child: subprocess.Popen[bytes] | None = None
+        self.asked_to_stop: signal.Signals | None = None
+        self.stalled = False
+        self.ended = threading.Event()
+        self.pumps: list[threading.Thread] = []
+
+    def run(self) -> int:
+        before = self._memory()
+        server = self._serve()
+        try:
+            return self._run(before)
+        finally:
+            self.ended.set()
+            if server:
+                server.stop()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, before: cgroup.Memory) -> int:
+        _become_subreaper()
+        previous = {s: signal.signal(s, self._on_signal) for s in (*_FORWARDED, signal.SIGUSR1)}
+        try:
+            self._start()
+        except OSError as error:
+            message = f"the worker {self.argv[0]!r} cannot be started: {error.strerror}"
+            return self._finish(Exit.FAULT, Termination("Failed", reasons.FAULT, message))
+        try:
+            if self.asked_to_stop:  # the signal came before there was a child
+                self._forward(self.asked_to_stop)
+            if self.options.stall_timeout_seconds:
+                threading.Thread(target=self._watch_stall, name="stall", daemon=True).start()
+            status = self._wait()
+            self._end_leftovers()
+            for pump in self.pumps:
+                pump.join(timeout=2)
+            code, end = self._judge(status, before)
+            return self._finish(code, end)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _serve(self) -> metrics.Server | None:
+        if self.options.port is None:
+            return None
+        try:
+            server = metrics.Server(
+                self.folder, port=self.options.port, ready_by_default=self.options.ready_by_default
+            ).start()
+        except OSError as error:
+            # On a laptop two stages may run at once; the work matters more than its progress port.
+            print(f"progress port {self.options.port}: {error.strerror}; going on without", file=sys.stderr)
+            return None
+        (self.folder / "port").write_text(str(server.port))
+        return server
+
+    def _start(self) -> None:
+        # A terminal stays the worker's (progress bar); elsewhere its output passes through us, to keep its tail.
+        pipe = None if sys.stderr.isatty() else subprocess.PIPE
+        env = {**os.environ, **self.environment, state.VARIABLE: str(self.folder), "PYTHONUNBUFFERED": "1"}
+        self.child = subprocess.Popen(self.argv, stdout=pipe, stderr=pipe, env=env, process_group=0)
+        for source, sink in ((self.child.stdout, sys.stdout), (self.child.stderr, sys.stderr)):
+            if source is not None:
+                pump = threading.Thread(target=self._pump, args=(source, sink), daemon=True)
+                pump.start()
+                self.pumps.append(pump)
+
+    def _pump(self, source: IO[bytes], sink: IO[str]) -> None:
+        """Copy line by line, without secrets. A line is cut at 64 KiB so that a worker cannot make us grow."""
+        for line in iter(lambda: source.readline(1 << 16), b""):
+            text = logs.redact(line.decode("utf-8", "replace"))
+            self.tail.append(text.rstrip("\n")[:1000])
+            try:
+                sink.write(text)
+                sink.flush()
+            except (OSError, ValueError):
+                pass  # whoever read our output is gone; the worker must not notice
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        received = signal.Signals(number)
+        if received is signal.SIGUSR1:
+            self._dump_stacks()
+            return
+        self.asked_to_stop = received
+        # Should the kubelet's SIGKILL come before the worker is through, this much is known already.
+        message = f"asked to stop ({received.name}) and did not end in time"
+        self._write(Termination("Failed", reasons.TERMINATED, message))
+        self._forward(received)
+
+    def _forward(self, number: signal.Signals) -> None:
+        if self.child is not None and self.child.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.child.pid, number)
+
+    def _wait(self) -> int:
+        """Wait for the worker, reaping whatever else ends meanwhile. Returns Popen's returncode (-n: signal n)."""
+        assert self.child is not None
+        while True:
+            pid, status = os.waitpid(-1, 0)
+            if pid == self.child.pid:
+                self.child.returncode = os.waitstatus_to_exitcode(status)
+                return self.child.returncode
+
+    def _end_leftovers(self) -> None:
+        """Processes the worker left behind (its group): asked, then killed, then reaped."""
+        assert self.child is not None
+        deadline = time.monotonic() + _LEFTOVER_GRACE_SECONDS
+        sent: int = signal.SIGTERM
+        while True:
+            try:
+                os.killpg(self.child.pid, sent)
+            except (ProcessLookupError, PermissionError):
+                break
+            while _reap() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            if sent == signal.SIGKILL:
+                break
+            if time.monotonic() >= deadline:
+                sent = signal.SIGKILL
+            time.sleep(0.02)
+        _reap()
+
+    def _judge(self, status: int, before: cgroup.Memory) -> tuple[int, Termination]:
+        """Exit code and message, from the worker's status, the messages of all ranks and the kernel's counters."""
+        ends = state.ends(self.folder)
+        best = ends[0] if ends else None
+        if status == 0 and (best is None or best.code == 0):
+            return Exit.OK, best.termination if best else Termination.succeeded(self.options.artifact, {})
+        after = self._memory()
+        if after.kills is not None and after.kills > (before.kills or 0) and not _is_definite(best):
+            return Exit.OUT_OF_MEMORY, Termination(
+                "Failed",
+                reasons.OUT_OF_MEMORY,
+                f"the kernel killed a process of the {self.options.stage} stage for lack of memory: peak "
+                f"{cgroup.size(after.peak)} of a limit of {cgroup.size(after.limit)}; raise the memory limit of the "
+                "stage's pod, or make it need less",
+                log=self._log_tail(),
+            )
+        if self.stalled:
+            return Exit.FAULT, Termination(
+                "Failed",
+                reasons.STALLED,
+                f"no progress for {self.options.stall_timeout_seconds:g} s; every thread's stack is in the log",
+                log=self._log_tail(),
+            )
+        if best is not None and best.code != 0:
+            return best.code, replace(best.termination, log=best.termination.log or self._log_tail(best.code))
+        return self._judge_silent(status)
+
+    def _judge_silent(self, status: int) -> tuple[int, Termination]:
+        """A worker that failed without a word."""
+        if self.asked_to_stop and status in (-self.asked_to_stop, Exit.TERMINATED, 128 + self.asked_to_stop):
+            message = f"asked to stop ({self.asked_to_stop.name}); the next attempt continues from what was recorded"
+            return 128 + self.asked_to_stop, Termination("Failed", reasons.TERMINATED, message)
+        if status in (Exit.USAGE, Exit.DATA, Exit.CONFIG, Exit.TEMPORARY, Exit.PEER_LOST):
+            code, how = status, f"exit code {status}"
+        elif status < 0:
+            code, how = Exit.FAULT, f"signal {_signal_name(-status)}"
+            if status == -signal.SIGKILL:
+                how += ", sent by someone else than the kernel's memory killer (its counter did not rise)"
+        else:
+            code, how = Exit.FAULT, f"exit code {status}"
+        message = f"the {self.options.stage} worker ended with {how} and left no message; the end of its log follows"
+        return code, Termination("Failed", reasons.FAULT, message, log=self._log_tail())
+
+    def _finish(self, code: int, end: Termination) -> int:
+        self._write(end)
+        if code != 0:
+            print(logs.redact(f"{self.options.stage}: {end.reason}: {end.message}"), file=sys.stderr, flush=True)
+        return int(code)
+
+    def _write(self, end: Termination) -> None:
+        if end.artifact is None and self.options.artifact:
+            end = replace(end, artifact=self.options.artifact)
+        termination.write(_redacted(end), self.options.termination_path)
+
+    def _log_tail(self, code: int = Exit.FAULT) -> str | None:
+        """The last lines, for causes that the message alone does not explain."""
+        if cause_rank(code) < cause_rank(Exit.FAULT) and code != Exit.OUT_OF_MEMORY:
+            return None
+        return logs.redact("\n".join(self.tail))[-_TAIL_CHARS:] or None
+
+    def _memory(self) -> cgroup.Memory:
+        return cgroup.read(self.options.cgroup_root, self.options.membership)
+
+    def _watch_stall(self) -> None:
+        limit = self.options.stall_timeout_seconds
+        assert limit
+        seen, since = self._heartbeat(), time.monotonic()
+        while not self.ended.wait(min(limit / 4, 5.0)):
+            now = self._heartbeat()
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > limit and not self.asked_to_stop:
+                self.stalled = True
+                self._dump_stacks()
+                if self.ended.wait(2.0):
+                    return
+                self._forward(signal.SIGTERM)
+                if not self.ended.wait(10.0):
+                    self._forward(signal.SIGKILL)
+                return
+
+    def _heartbeat(self) -> object:
+        return [s.get("series") for s in metrics.read_snapshots(self.folder)]
+
+    def _dump_stacks(self) -> None:
+        for path in self.folder.glob("pid-*"):
+            try:
+                os.kill(int(path.read_text()), signal.SIGUSR1)
+            except (OSError, ValueError):
+                continue
+
+
+def _is_definite(end: state.End | None) -> bool:
+    """Whether a rank has named a cause that a memory kill elsewhere does not explain (bad data, bad configuration)."""
+    return end is not None and end.code in (Exit.USAGE, Exit.DATA, Exit.CONFIG)
+
+
+def _redacted(end: Termination) -> Termination:
+    return replace(
+        end,
+        message=logs.redact(end.message) if end.message else end.message,
+        log=logs.redact(end.log) if end.log else end.log,
+    )
+
+
+def _become_subreaper() -> None:
+    """Orphans of the worker become our children also when we are not PID 1 (Linux only)."""
+    if os.getpid() == 1:
+        return
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _reap() -> bool:
+    """Reap what has ended. True while children remain."""
+    try:
+        while True:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return True
+    except ChildProcessError:
+        return False
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)
