@@ -59,9 +59,7 @@ class Generate(ApiModel):
     temperature: Decimal = Field(default="0.7", description="Sampling temperature.")
     top_p: Decimal = Field(default="1", description="Nucleus sampling.")
     max_tokens: int = Field(default=16384, ge=1, le=1_000_000, description="Longest answer, in the teacher's tokens.")
-    system_prompt: str = Field(
-        default="", max_length=8192, description="System prompt for the teacher; empty: none."
-    )
+    system_prompt: str = Field(default="", max_length=8192, description="System prompt for the teacher; empty: none.")
 
 
 class Verify(ApiModel):
@@ -122,8 +120,8 @@ class Train(ApiModel):
             (
                 "self.globalBatchSize % (self.microBatchSize * self.nodes * self.gpusPerNode) == 0",
                 "train.globalBatchSize must be a multiple of microBatchSize × nodes × gpusPerNode: change one of them",
-                "'train.globalBatchSize ' + string(self.globalBatchSize) + ' is not a multiple of microBatchSize × nodes"
-                " × gpusPerNode = ' + string(self.microBatchSize * self.nodes * self.gpusPerNode)"
+                "'train.globalBatchSize ' + string(self.globalBatchSize) + ' is not a multiple of microBatchSize ×"
+                " nodes × gpusPerNode = ' + string(self.microBatchSize * self.nodes * self.gpusPerNode)"
                 " + ': change one of them'",
             ),
             (

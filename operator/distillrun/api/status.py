@@ -36,6 +36,7 @@ class Progress(ApiModel):
     rate: Number = Field(default="0", description="Units a second.")
     eta_seconds: int | None = Field(default=None, description="Seconds to go at that rate.")
     numbers: Numbers = Field(default_factory=dict, description="The stage's headline numbers: loss, accepted, …")
+    time: Time | None = Field(default=None, description="When this was written.")
 
 
 class LastCheckpoint(ApiModel):

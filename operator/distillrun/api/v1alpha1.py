@@ -105,7 +105,8 @@ class Spec(ApiModel):
             (
                 "self.models.exists(m, m.name == self.teacher)",
                 "spec.teacher names no item of spec.models: add the model or correct the name",
-                "'spec.teacher \"' + self.teacher + '\" names no item of spec.models: add the model or correct the name'",
+                "'spec.teacher \"' + self.teacher + '\" names no item of spec.models:"
+                " add the model or correct the name'",
             ),
             (
                 "self.models.all(m, m.name != self.teacher || has(m.terms))",

@@ -98,7 +98,7 @@ class Job:
     complete: bool
     """Condition Complete or SuccessCriteriaMet is True."""
     failure: str
-    """Reason of the condition Failed or FailureTarget when True (BackoffLimitExceeded, PodFailurePolicy, …), else ""."""
+    """Reason of the condition Failed or FailureTarget when True (PodFailurePolicy, …), else ""."""
     failure_message: str
     finished: datetime | None
     deleting: bool
@@ -128,7 +128,7 @@ class Scrape:
     pod_uid: str
     at: datetime
     numbers: Mapping[str, float]
-    """Metric name without `distillrun_stage_`, labels in braces as exported: `loss`, `traces_rejected{reason="WrongAnswer"}`."""
+    """By metric name without `distillrun_stage_`, labels as exported: `traces_rejected{reason="WrongAnswer"}`."""
     unit: str = ""
 
 
@@ -143,6 +143,15 @@ class Conflict:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A create or apply that the API server refused: quota, Pod Security, admission, an invalid field."""
+
+    kind: str
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Observed:
     """All that is known of the cluster about one run."""
 
@@ -154,6 +163,8 @@ class Observed:
     """By pod name."""
     conflicts: tuple[Conflict, ...] = ()
     """Name conflicts met by the last pass over this run; the pass after it plans with them."""
+    refusals: tuple[Refusal, ...] = ()
+    """Refusals met by the last pass over this run."""
     running_runs: int = 1
     """Runs with active pods in the whole cluster: spaces out progress writes."""
 

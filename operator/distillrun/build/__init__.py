@@ -1,0 +1,1 @@
+"""Kubernetes objects as plain dicts, pure functions of what the plan wants."""

@@ -1,0 +1,52 @@
+"""Metadata that all children share: labels, owner, and the hash that tells whether an apply would change anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from distillrun.api import API_VERSION, KIND
+from distillrun.plan import names
+from distillrun.plan.model import Run, Want
+
+
+def labels(want: Want, run: Run) -> dict[str, str]:
+    """Labels by which the operator finds a child again, and a person selects it."""
+    stage = {names.LABEL_STAGE: want.stage} if want.stage else {}
+    attempt = {names.LABEL_ATTEMPT: str(want.attempt)} if want.attempt else {}
+    return {
+        names.LABEL_RUN: run.name,
+        names.LABEL_RUN_UID: run.uid,
+        names.LABEL_MANAGED_BY: names.MANAGER,
+        **stage,
+        **attempt,
+    }
+
+
+def metadata(want: Want, run: Run, owned: bool = True) -> dict[str, Any]:
+    """Name, labels, annotations and the controlling owner."""
+    owner = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": run.name,
+        "uid": run.uid,
+        "controller": True,
+        # No blockOwnerDeletion: setting it takes the right to change finalizers, which the operator does not have.
+    }
+    annotations = {names.ANNOTATION_FINGERPRINT: want.fingerprint} if want.fingerprint else {}
+    return {
+        "name": want.name,
+        "namespace": run.namespace,
+        "labels": labels(want, run),
+        **({"annotations": annotations} if annotations else {}),
+        **({"ownerReferences": [owner]} if owned else {}),
+    }
+
+
+def with_hash(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with the annotation `distillrun.dev/applied`: the hash of all the rest of it."""
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+    meta = manifest["metadata"]
+    annotations = {**meta.get("annotations", {}), names.ANNOTATION_APPLIED: digest}
+    return {**manifest, "metadata": {**meta, "annotations": annotations}}

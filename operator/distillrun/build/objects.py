@@ -1,0 +1,146 @@
+"""Kubernetes objects for what the plan wants: one function for each role, and `build` that finds the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from distillrun.api.v1alpha1 import Spec
+from distillrun.build.meta import labels, metadata, with_hash
+from distillrun.build.pod import METRICS_PORT, pod_template
+from distillrun.plan import names, stageconfig
+from distillrun.plan.model import Run, Settings, Want
+
+
+def build(want: Want, run: Run, settings: Settings) -> dict[str, Any]:
+    """The complete object, ready to be sent. Mutable kinds carry the hash of their content."""
+    spec = Spec.model_validate(dict(run.spec))
+    manifest = _BUILDERS[want.role](want, run, spec, settings)
+    return manifest if want.immutable else with_hash(manifest)
+
+
+def _config(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
+    """The stage's configuration file."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(want, run),
+        "immutable": True,
+        "data": {"stage.yaml": yaml.safe_dump(dict(want.config), sort_keys=False, allow_unicode=True, width=120)},
+    }
+
+
+def _job(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
+    """One attempt. The first failure of any pod fails it, so that no rank waits for a dead one."""
+    pods = spec.train.nodes if want.stage == "train" else 1
+    template = pod_template(want, run, spec, settings, config_map=want.name)
+    template["spec"]["restartPolicy"] = "Never"
+    if want.stage == "train" and pods > 1:
+        template["spec"]["subdomain"] = names.rendezvous(run.name)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(want, run),
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": pods,
+            "parallelism": pods,
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            # Each rule fails the Job and so leaves the cause in its condition, where it outlives the pods.
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": names.CONTAINER, "operator": "NotIn", "values": [0]},
+                    },
+                ]
+            },
+            "template": template,
+        },
+    }
+
+
+def _rendezvous(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
+    """A headless Service that gives training pods names before they are ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(want, run),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": _selector(want, run),
+            "ports": [{"name": "rendezvous", "port": stageconfig.MASTER_PORT, "targetPort": stageconfig.MASTER_PORT}],
+        },
+    }
+
+
+def _endpoint(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
+    """The Service through which the student is asked."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(want, run),
+        "spec": {
+            "selector": _selector(want, run),
+            "ports": [
+                {"name": "http", "port": stageconfig.SERVE_PORT, "targetPort": "http"},
+                {"name": "metrics", "port": METRICS_PORT, "targetPort": "metrics"},
+            ],
+        },
+    }
+
+
+def _server(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
+    """The model servers."""
+    assert spec.serve is not None
+    config_map = stageconfig.server_config_name(run, dict(want.config))
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(want, run),
+        "spec": {
+            "replicas": spec.serve.replicas,
+            "selector": {"matchLabels": _selector(want, run)},
+            # A cluster seldom has spare GPUs for a surge: replace one by one.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "progressDeadlineSeconds": 3600,
+            "template": pod_template(want, run, spec, settings, config_map=config_map),
+        },
+    }
+
+
+def _storage(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
+    """The claim made from the template; without an owner unless it shall go with the run."""
+    template = spec.storage.claim_template
+    assert template is not None
+    storage_class = {"storageClassName": template.storage_class_name} if template.storage_class_name else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata(want, run, owned=template.retention == "Delete"),
+        "spec": {
+            "accessModes": list(template.access_modes),
+            "resources": {"requests": {"storage": template.size}},
+            **storage_class,
+        },
+    }
+
+
+def _selector(want: Want, run: Run) -> dict[str, str]:
+    chosen = labels(want, run)
+    return {key: chosen[key] for key in (names.LABEL_RUN_UID, names.LABEL_STAGE)}
+
+
+_BUILDERS: dict[str, Callable[[Want, Run, Spec, Settings], dict[str, Any]]] = {
+    "config": _config,
+    "job": _job,
+    "rendezvous": _rendezvous,
+    "endpoint": _endpoint,
+    "server": _server,
+    "storage": _storage,
+}

@@ -1,0 +1,44 @@
+"""Reasons of conditions and events: constants for programs. docs/troubleshooting.md says what to do about each."""
+
+# Conditions' types.
+READY = "Ready"
+RECONCILING = "Reconciling"
+STALLED = "Stalled"
+CURATED = "Curated"
+TRAINED = "Trained"
+EVALUATED = "Evaluated"
+GATES_PASSED = "GatesPassed"
+SERVING = "Serving"
+STAGE_CONDITION = {"curate": CURATED, "train": TRAINED, "evaluate": EVALUATED, "serve": SERVING}
+
+# Where a stage stands.
+PENDING = "Pending"
+RUNNING = "Running"
+SUCCEEDED = "Succeeded"
+RETRYING = "Retrying"
+
+# Why a stage waits.
+IMAGE_NOT_PULLED = "ImageNotPulled"
+SECRET_NOT_FOUND = "SecretNotFound"
+CLAIM_NOT_FOUND = "ClaimNotFound"
+CLAIM_PENDING = "ClaimPending"
+UNSCHEDULABLE = "Unschedulable"
+CONTAINER_NOT_CREATED = "ContainerNotCreated"
+NAME_CONFLICT = "NameConflict"
+REFUSED = "Refused"
+
+# Why an attempt ended.
+DISRUPTED = "Disrupted"
+OUT_OF_MEMORY = "OutOfMemory"
+PEER_LOST = "PeerLost"
+KILLED = "Killed"
+JOB_DELETED = "JobDeleted"
+RESULT_LOST = "ResultLost"
+FAULT = "Fault"
+RETRIES_EXHAUSTED = "RetriesExhausted"
+INVALID_SPEC = "InvalidSpec"
+
+# How a run ends.
+GATES_NOT_PASSED = "GatesNotPassed"
+SERVED = "Served"
+COMPLETE = "Complete"

@@ -1,0 +1,185 @@
+"""The configuration file of a stage container (stage.yaml): the whole of what a stage is told (docs/stages.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from distillrun.api.stages import Engine, Fields
+from distillrun.api.v1alpha1 import Spec
+from distillrun.plan import names
+from distillrun.plan.model import Run, StageName
+
+API_VERSION = "distillrun.dev/stage/v1"
+MOUNT = "/mnt/distillrun"
+ROOT = f"file://{MOUNT}"
+MASTER_PORT = 29500
+SERVE_PORT = 8000
+TEACHER_KEY_ENV = "DISTILLRUN_TEACHER_API_KEY"
+
+
+def output(run: Run, stage: StageName, fingerprint: str) -> str:
+    """URI of the folder of a stage's artifacts; runs that share storage and fingerprint share it."""
+    return f"{ROOT}/{run.namespace}/{stage}/{fingerprint}/"
+
+
+def stage_config(
+    run: Run, spec: Spec, stage: StageName, fingerprint: str, attempt: int, upstream: dict[StageName, str]
+) -> dict[str, Any]:
+    """The whole file as a dict. `upstream` maps finished stages to their artifacts' URIs."""
+    block = {"curate": _curate, "train": _train, "evaluate": _evaluate, "serve": _serve}[stage]
+    return {
+        "apiVersion": API_VERSION,
+        "stage": stage,
+        "run": {"namespace": run.namespace, "name": run.name, "uid": run.uid},
+        "fingerprint": fingerprint,
+        "attempt": attempt,
+        "output": output(run, stage, fingerprint),
+        "seed": spec.seed,
+        stage: block(run, spec, fingerprint, attempt, upstream),
+    }
+
+
+def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict[StageName, str]) -> dict[str, Any]:
+    [teacher] = [model for model in spec.models if model.name == spec.teacher]
+    endpoint = teacher.endpoint
+    key = endpoint.api_key_secret_ref
+    generate = spec.curate.generate
+    return {
+        "teacher": {
+            "name": teacher.name,
+            "url": endpoint.url,
+            "model": endpoint.model,
+            "maxConcurrency": endpoint.max_concurrency,
+            "requestTimeoutSeconds": endpoint.request_timeout_seconds,
+            "apiKey": {"secret": key.name, "key": key.key, "env": TEACHER_KEY_ENV} if key else None,
+            "termsReference": teacher.terms.reference if teacher.terms else None,
+        },
+        "sources": [
+            {
+                "name": source.name,
+                "uri": source.uri,
+                "split": source.split,
+                "take": source.take,
+                "fields": _fields(source.fields),
+            }
+            for source in spec.curate.sources
+        ],
+        "generate": {
+            "samples": generate.samples,
+            "temperature": float(generate.temperature),
+            "topP": float(generate.top_p),
+            "maxTokens": generate.max_tokens,
+            "systemPrompt": generate.system_prompt or None,
+        },
+        "verify": {"timeoutSeconds": spec.curate.verify.timeout_seconds},
+    }
+
+
+def _train(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict[StageName, str]) -> dict[str, Any]:
+    train = spec.train
+    host = f"{names.job(run.name, 'train', fingerprint, attempt)}-0"
+    epochs = None if train.max_steps else float(train.epochs or "3")
+    return {
+        "student": _student(spec),
+        "dataset": upstream["curate"],
+        "traceFormat": spec.curate.trace_format,
+        "systemPrompt": spec.curate.system_prompt,
+        "distributed": {
+            "nodes": train.nodes,
+            "processesPerNode": train.gpus_per_node,
+            "masterAddress": f"{host}.{names.rendezvous(run.name)}" if train.nodes > 1 else "127.0.0.1",
+            "masterPort": MASTER_PORT,
+        },
+        "epochs": epochs,
+        "maxSteps": train.max_steps,
+        "learningRate": float(train.learning_rate),
+        "schedule": train.schedule,
+        "warmupRatio": float(train.warmup_ratio),
+        "weightDecay": float(train.weight_decay),
+        "betas": [float(beta) for beta in train.betas],
+        "globalBatchSize": train.global_batch_size,
+        "microBatchSize": train.micro_batch_size,
+        "maxGradNorm": float(train.max_grad_norm),
+        "maxSequenceLength": train.max_sequence_length,
+        "onOverlong": train.on_overlong,
+        "lossOn": train.loss_on,
+        "lossNormalization": train.loss_normalization,
+        "precision": train.precision,
+        "gradientCheckpointing": train.gradient_checkpointing,
+        "deepspeed": {
+            "zeroStage": train.deepspeed.zero_stage,
+            "offloadOptimizer": train.deepspeed.offload_optimizer,
+            "offloadParameters": train.deepspeed.offload_parameters,
+            "config": train.deepspeed.config,
+        },
+        "checkpoint": {"everySteps": train.checkpoint.every_steps, "keep": train.checkpoint.keep},
+        "trainerArgs": train.trainer_args,
+    }
+
+
+def _evaluate(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict[StageName, str]) -> dict[str, Any]:
+    evaluate = spec.evaluate
+    assert evaluate is not None
+    models = [{"name": "student", "uri": trained_model(upstream["train"]), "revision": None}]
+    if evaluate.also_base_model:
+        models.append({"name": "base", **_student(spec)})
+    return {
+        "models": models,
+        "benchmarks": [
+            {
+                "name": benchmark.name,
+                "uri": benchmark.uri,
+                "split": benchmark.split,
+                "take": benchmark.take,
+                "fields": _fields(benchmark.fields),
+                "samples": benchmark.samples,
+                "temperature": float(benchmark.temperature),
+                "topP": float(benchmark.top_p),
+                "maxTokens": benchmark.max_tokens,
+                "grader": "Math",
+            }
+            for benchmark in evaluate.benchmarks
+        ],
+        "engine": {**_engine(evaluate.engine), "maxConcurrency": evaluate.engine.max_concurrency},
+        "traceFormat": spec.curate.trace_format,
+        "systemPrompt": spec.curate.system_prompt,
+    }
+
+
+def _serve(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict[StageName, str]) -> dict[str, Any]:
+    assert spec.serve is not None
+    return {
+        "model": trained_model(upstream["train"]),
+        "servedModelName": run.name,
+        "port": SERVE_PORT,
+        "engine": _engine(spec.serve.engine),
+    }
+
+
+def server_config_name(run: Run, config: dict[str, Any]) -> str:
+    """Name of a model server's ConfigMap: it changes with its content, so that a change rolls the Deployment out."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    return names.child(run.name, "serve", digest[:8])
+
+
+def trained_model(artifact: str) -> str:
+    """URI of the model that a training's artifact folder holds."""
+    return f"{artifact.rstrip('/')}/model"
+
+
+def _student(spec: Spec) -> dict[str, Any]:
+    return {"uri": spec.student.model.uri, "revision": spec.student.model.revision}
+
+
+def _fields(fields: Fields) -> dict[str, Any]:
+    return {"question": fields.question, "answer": fields.answer, "id": fields.id or None}
+
+
+def _engine(engine: Engine) -> dict[str, Any]:
+    return {
+        "tensorParallel": engine.tensor_parallel,
+        "maxModelLength": engine.max_model_length,
+        "vllmArgs": list(engine.vllm_args),
+    }
