@@ -1,0 +1,91 @@
+"""The command line: `python3 hack/localkube COMMAND`. Answers go to standard output, progress to standard error."""
+
+import argparse
+from collections.abc import Sequence
+
+from . import binaries, control_plane, packages
+from .components import OPTIONAL
+from .errors import LocalKubeError
+from .shell import say
+
+# What `build --only` understands: a word, and the programs it stands for.
+SELECTIONS = {
+    "control-plane": ("kubernetes", "etcd", "kwok"),
+    "node": ("kubernetes", "etcd", "coredns", "pause", "helm"),
+    "s3": ("versitygw",),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command in `arguments` (default: the process'), and return the exit code: 0, or 1 with a sentence."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except LocalKubeError as error:
+        say(f"localkube: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("localkube: interrupted; `down` removes what was started")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 hack/localkube", description="A real Kubernetes on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    build = commands.add_parser("build", help="install Debian packages and build the Go programs that are missing")
+    known = [*SELECTIONS, *binaries.PROGRAMS]
+    build.add_argument("--only", metavar="LIST", help=f"comma list of: {', '.join(known)} (default: all)")
+    planes = commands.add_parser("control-plane", help="clusters without a node: an API server to test against")
+    actions = planes.add_subparsers(dest="action", required=True, metavar="ACTION")
+    up = actions.add_parser("up", help="start one and print its kubeconfig's path")
+    up.add_argument("--with", dest="with_", default="", metavar="LIST", help=f"comma list of: {', '.join(OPTIONAL)}")
+    up.add_argument("--gpu-nodes", type=int, default=0, metavar="N", help="fake nodes with 8 GPUs each (needs kwok)")
+    down = actions.add_parser("down", help="end one and remove all of it")
+    kill = actions.add_parser("kill", help="kill one part and leave it dead")
+    restart = actions.add_parser("restart", help="kill one part and start it again")
+    for action in (up, down, kill, restart):
+        action.add_argument("--name", required=True)
+    for action in (kill, restart):
+        action.add_argument("--component", required=True, help="etcd, apiserver, or one that was named by --with")
+    actions.add_parser("list", help="print the names of the control planes")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    match options.command:
+        case "build":
+            _build(options.only)
+        case "control-plane":
+            _control_plane(options)
+
+
+def _build(only: str | None) -> None:
+    words = _words(only) if only else list(SELECTIONS)
+    for word in words:
+        if word not in SELECTIONS and word not in binaries.PROGRAMS:
+            raise LocalKubeError(f"--only {word!r} is unknown; known: {', '.join([*SELECTIONS, *binaries.PROGRAMS])}")
+    names = list(dict.fromkeys(name for word in words for name in SELECTIONS.get(word, (word,))))
+    if "node" in words:
+        packages.install(packages.NODE)
+    binaries.build(names)
+    for name in names:
+        print(binaries.path_of(binaries.PROGRAMS[name]))
+
+
+def _control_plane(options: argparse.Namespace) -> None:
+    match options.action:
+        case "up":
+            print(control_plane.up(options.name, _words(options.with_), options.gpu_nodes).kubeconfig())
+        case "down":
+            control_plane.down(options.name)
+        case "kill":
+            control_plane.kill(options.name, options.component)
+        case "restart":
+            control_plane.restart(options.name, options.component)
+        case "list":
+            print("\n".join(control_plane.names()))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -1,0 +1,3 @@
+module distillrun.dev/localkube/pause
+
+go 1.25.0
