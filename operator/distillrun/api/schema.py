@@ -6,7 +6,11 @@ pydantic writes JSON Schema with `$ref` and `anyOf`; Kubernetes wants a structur
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
 
 from distillrun.api import API_VERSION, GROUP, KIND, PLURAL, SHORT_NAME, SINGULAR, VERSION
 from distillrun.api.v1alpha1 import DistillRun
@@ -52,27 +56,18 @@ def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
         out["x-kubernetes-preserve-unknown-fields"] = True
     if "items" in node:
         out["items"] = structural(node["items"], definitions)
-    return _with_default(out)
+    return out
 
 
-def _with_default(schema: dict[str, Any]) -> dict[str, Any]:
-    """An object whose parts all have defaults gets `{}` for a default, so that the parts' defaults apply."""
-    properties = schema.get("properties")
-    if properties and not schema.get("required") and "default" in schema and not isinstance(schema["default"], dict):
-        del schema["default"]
-    return schema
-
-
-def _default_empty_objects(schema: dict[str, Any]) -> None:
-    """Give optional objects whose models have only defaults `default: {}`; pydantic's factories leave no trace."""
+def _fill_defaults(schema: dict[str, Any]) -> None:
+    """Give optional objects the whole of their parts' defaults: CEL rules see a default before it is filled in."""
     required = set(schema.get("required", ()))
     for name, child in schema.get("properties", {}).items():
-        _default_empty_objects(child)
-        if name not in required and child.get("x-distillrun-factory") == "object":
-            child.setdefault("default", {})
-        child.pop("x-distillrun-factory", None)
+        _fill_defaults(child)
+        if child.pop("x-distillrun-factory", None) and name not in required and not child.get("required"):
+            child["default"] = {key: part["default"] for key, part in child["properties"].items() if "default" in part}
     if "items" in schema:
-        _default_empty_objects(schema["items"])
+        _fill_defaults(schema["items"])
 
 
 def _mark_factories(model: Any, schema: dict[str, Any]) -> None:
@@ -84,14 +79,10 @@ def _mark_factories(model: Any, schema: dict[str, Any]) -> None:
             target = child["items"] if child.get("type") == "array" else child
             _mark_factories(inner, target)
         if field.default_factory is not None and child.get("type") == "object" and "properties" in child:
-            child["x-distillrun-factory"] = "object"
+            child["x-distillrun-factory"] = True
 
 
 def _model_of(annotation: Any) -> Any:
-    from typing import get_args
-
-    from pydantic import BaseModel
-
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in get_args(annotation):
@@ -106,7 +97,7 @@ def openapi() -> dict[str, Any]:
     raw = DistillRun.model_json_schema(by_alias=True, mode="validation")
     schema = structural(raw, raw.get("$defs", {}))
     _mark_factories(DistillRun, schema)
-    _default_empty_objects(schema)
+    _fill_defaults(schema)
     schema["properties"]["status"]["default"] = {"observedGeneration": -1}
     schema["properties"] = {
         "apiVersion": {"type": "string", "description": f"Always {API_VERSION}."},
@@ -165,3 +156,21 @@ def crd() -> dict[str, Any]:
             ],
         },
     }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes strings such as 1e-5, which YAML 1.1 takes for text and Kubernetes' reader for a number."""
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    style = "'" if re.fullmatch(r"[-+.0-9][-+.0-9eE_]*", value) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def to_yaml(document: dict[str, Any]) -> str:
+    """YAML that means the same to YAML 1.1 and 1.2 readers."""
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text

@@ -120,9 +120,6 @@ class Train(ApiModel):
             (
                 "self.globalBatchSize % (self.microBatchSize * self.nodes * self.gpusPerNode) == 0",
                 "train.globalBatchSize must be a multiple of microBatchSize × nodes × gpusPerNode: change one of them",
-                "'train.globalBatchSize ' + string(self.globalBatchSize) + ' is not a multiple of microBatchSize ×"
-                " nodes × gpusPerNode = ' + string(self.microBatchSize * self.nodes * self.gpusPerNode)"
-                " + ': change one of them'",
             ),
             (
                 "!self.deepspeed.offloadParameters || self.deepspeed.zeroStage == 3",

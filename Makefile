@@ -1,0 +1,87 @@
+# Thin names for commands that the README and docs/ explain. Everything that is built goes to $DISTILLRUN_CACHE
+# (default ~/.cache/distillrun) or .venv and is reused.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed-$(shell cat requirements/uv.txt requirements/dev.txt 2>/dev/null | sha256sum | cut -c1-16)
+export PYTHONPATH := operator:images
+
+.DEFAULT_GOAL := help
+.PHONY: help venv lock generate verify lint binaries images cluster-up cluster-down kubeconfig demo demo-clean \
+        test test-unit test-stages test-charts test-cluster test-e2e test-full bench-operator bench-demo
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+$(STAMP):
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --require-hashes -r requirements/uv.txt
+	eval "$$($(PYTHON) hack/images/pysettings.py)" && $(VENV)/bin/uv pip sync --quiet --python $(PY) --require-hashes requirements/dev.txt
+	rm -f $(VENV)/.installed-* && touch $@
+
+venv: $(STAMP) ## the development environment in .venv
+
+lock: venv ## compile requirements/*.txt anew from their .in files
+	$(PY) hack/images/lock.py
+
+generate: venv ## CRD, the chart's copy and the reference page out of the API models
+	$(PY) hack/generate.py
+	$(PY) hack/chart/values_table.py --write
+
+verify: venv ## fail when a generated file or a lock is out of date
+	$(PY) hack/generate.py --check
+	$(PY) hack/chart/values_table.py --check
+	$(PY) hack/images/lock.py --check
+
+lint: venv verify ## ruff, mypy --strict, import contracts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy operator/distillrun images/distillstages
+	$(VENV)/bin/lint-imports
+
+binaries: ## Kubernetes, etcd, CoreDNS, Helm and friends from Go modules (about 16 minutes once on 2 cores)
+	$(PYTHON) hack/localkube build
+
+images: ## the five images for local use (buildah)
+	$(PYTHON) hack/images/build.py
+
+cluster-up: ## a real Kubernetes on this machine
+	$(PYTHON) hack/localkube up
+
+cluster-down: ## take it away again
+	$(PYTHON) hack/localkube down
+
+kubeconfig: ## print the path of its kubeconfig
+	@$(PYTHON) hack/localkube kubeconfig
+
+demo: venv ## distil a teacher into a student that learns, and talk to it
+	$(PY) hack/demo
+
+demo-clean: venv ## remove the demo from the cluster
+	$(PY) hack/demo --clean
+
+test: lint ## everything: unit, stages, charts, API server, node
+	$(PYTHON) hack/localkube build
+	$(PYTHON) hack/images/build.py
+	$(PY) -m pytest -m "not full and not vllm"
+
+test-unit: venv ## the fast part
+	$(PY) -m pytest tests/unit
+
+test-stages: venv ## stage programs
+	$(PY) -m pytest tests/stages -m "not full and not vllm"
+
+test-charts: venv ## the chart and the manifests
+	$(PY) -m pytest tests/charts
+
+test-cluster: venv ## against a real API server
+	$(PY) -m pytest tests/cluster
+
+test-e2e: venv ## on a real node
+	$(PY) -m pytest tests/e2e
+
+test-full: lint ## all that `make test` leaves out or samples, too
+	$(PYTHON) hack/localkube build
+	$(PYTHON) hack/images/build.py
+	$(PY) -m pytest -m "not vllm"
