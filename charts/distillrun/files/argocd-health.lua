@@ -1,0 +1,32 @@
+-- Health of a DistillRun for Argo CD, from its conditions alone.
+-- It goes into the ConfigMap argocd-cm as resource.customizations.health.distillrun.dev_DistillRun (docs/install.md).
+local health = {status = "Progressing", message = "The operator has not seen this run yet"}
+local status = obj.status
+if status == nil or status.conditions == nil then
+  return health
+end
+if status.observedGeneration ~= nil and obj.metadata.generation ~= nil
+    and status.observedGeneration ~= obj.metadata.generation then
+  health.message = "The operator has not acted on the latest change yet"
+  return health
+end
+local conditions = {}
+for _, condition in ipairs(status.conditions) do
+  conditions[condition.type] = condition
+end
+local function is(name)
+  return conditions[name] ~= nil and conditions[name].status == "True"
+end
+if is("Stalled") then
+  health.status = "Degraded"
+  health.message = conditions["Stalled"].message
+elseif is("Suspended") then
+  health.status = "Suspended"
+  health.message = conditions["Suspended"].message
+elseif is("Ready") then
+  health.status = "Healthy"
+  health.message = conditions["Ready"].message
+else
+  health.message = status.message or "The run goes on"
+end
+return health
