@@ -1,0 +1,291 @@
+"""Questions out of JSON Lines, Parquet and CSV: one file, a directory or a glob, on file://, s3:// or hf://.
+
+Rows are streamed. Whatever is wrong ends in a DataFault that names the file, the row (counted from 1; for text files
+the line), the field, what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any, Final, Protocol
+
+from distillstages.common import reasons
+from distillstages.common.answers import reference_of
+from distillstages.common.config import Fields
+from distillstages.common.exit import DataFault, Temporary
+
+SUFFIXES: Final = (".jsonl", ".parquet", ".csv")
+_COMPRESSIONS: Final = ("", ".gz", ".zst", ".bz2", ".xz")
+_MAX_LINE_BYTES: Final = 64 << 20
+_BATCH_ROWS: Final = 256
+
+Row = tuple[int, Mapping[str, Any]]
+
+
+class SourceLike(Protocol):
+    """What curate's sources and evaluate's benchmarks have in common."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def uri(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def take(self) -> int | None: ...
+    @property
+    def fields(self) -> Fields: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question. `id` is the row's own where a field is mapped to it, else `key`; `key` is a hash of source and
+    question, 32 hex digits, stable across runs. `reference` is the reference answer, never empty."""
+
+    key: str
+    id: str
+    source: str
+    question: str
+    reference: str
+
+
+def key_of(source: str, question: str) -> str:
+    """The stable name of a question within a source."""
+    return hashlib.sha256(f"{source}\0{question}".encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def read_questions(source: SourceLike) -> Iterator[Question]:
+    """The questions of a source, in its order, the first `take` rows of it; repeated questions are not removed.
+
+    Raises DataFault: SourceNotFound, SourceUnreadable, SourceEmpty, RowBroken, FieldMissing. Temporary when the storage
+    is away."""
+    rows = itertools.islice(_rows(source), source.take)
+    empty = True
+    for where, row_number, row in rows:
+        empty = False
+        yield _question(source, f"{where} row {row_number}", row)
+    if empty:
+        raise DataFault(
+            f"source {source.name!r}: {source.uri} has no rows, expected at least one question",
+            reason=reasons.SOURCE_EMPTY,
+        )
+
+
+def unique(questions: Iterable[Question]) -> tuple[list[Question], int]:
+    """The questions without repetitions (same source, same text; the first stays), and how many were left out."""
+    kept: dict[str, Question] = {}
+    duplicates = 0
+    for question in questions:
+        if question.key in kept:
+            duplicates += 1
+        else:
+            kept[question.key] = question
+    return list(kept.values()), duplicates
+
+
+def _question(source: SourceLike, where: str, row: Mapping[str, Any]) -> Question:
+    question = _text(row, source.fields.question, where, "question", "a question")
+    reference = reference_of(_text(row, source.fields.answer, where, "answer", "a reference answer"))
+    if not reference:
+        raise DataFault(
+            f"{where}: field {source.fields.answer!r} holds no answer after ####, expected a reference answer",
+            reason=reasons.FIELD_MISSING,
+        )
+    key = key_of(source.name, question)
+    own = _text(row, source.fields.id, where, "id", "an id") if source.fields.id else key
+    return Question(key, own, source.name, question, reference)
+
+
+def _text(row: Mapping[str, Any], field: str, where: str, role: str, expected: str) -> str:
+    if field not in row:
+        there = ", ".join(sorted(map(str, row))[:20]) or "none"
+        raise DataFault(
+            f"{where}: no field {field!r} for {expected}; fields found: {there}. Map it with fields.{role}",
+            reason=reasons.FIELD_MISSING,
+        )
+    value = row[field]
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        kind = "nothing (null)" if value is None else f"{type(value).__name__} {_brief(value)}"
+        reason = reasons.FIELD_MISSING if value is None else reasons.ROW_BROKEN
+        raise DataFault(f"{where}: field {field!r} holds {kind}, expected text or a number", reason=reason)
+    text = str(value).encode("utf-8", "replace").decode().strip()
+    if not text:
+        raise DataFault(f"{where}: field {field!r} is empty, expected {expected}", reason=reasons.FIELD_MISSING)
+    return text
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _rows(source: SourceLike) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    """(file, row number, row) of all files of a source, in the order of their names."""
+    if _is_hub_repository(source.uri):
+        from distillstages.common.hub import rows_of_repository
+
+        yield from rows_of_repository(source)
+        return
+    filesystem, paths = _files(source)
+    for path in paths:
+        where = filesystem.unstrip_protocol(path)
+        for number, row in _rows_of_file(filesystem, path, where):
+            yield where, number, row
+
+
+def _is_hub_repository(uri: str) -> bool:
+    """hf://datasets/owner/name without a path to a file: the layout of the repository decides."""
+    rest = uri.removeprefix("hf://datasets/")
+    return uri.startswith("hf://datasets/") and rest.partition("?")[0].strip("/").count("/") <= 1 and "*" not in rest
+
+
+def _files(source: SourceLike) -> tuple[Any, list[str]]:
+    """The file system and the files that a URI names, sorted. Raises DataFault, Temporary."""
+    import fsspec
+
+    uri = source.uri
+    try:
+        filesystem, path = fsspec.core.url_to_fs(uri)
+        if any(c in path for c in "*?["):
+            found = [p for p in filesystem.glob(path) if _format_of(p)]
+            if not found:
+                raise DataFault(f"source {source.name!r}: no file matches {uri}", reason=reasons.SOURCE_NOT_FOUND)
+        elif filesystem.isdir(path):
+            found = [p for p in filesystem.find(path) if _format_of(p) and not _is_hidden(p, path)]
+            if not found:
+                raise DataFault(
+                    f"source {source.name!r}: the directory {uri} holds no {', '.join(SUFFIXES)} file",
+                    reason=reasons.SOURCE_EMPTY,
+                )
+        elif filesystem.exists(path):
+            if not _format_of(path):
+                raise DataFault(
+                    f"source {source.name!r}: the format of {uri} is unknown, expected a name that ends in "
+                    f"{', '.join(SUFFIXES)}",
+                    reason=reasons.SOURCE_UNREADABLE,
+                )
+            found = [path]
+        else:
+            raise DataFault(f"source {source.name!r}: there is no {uri}", reason=reasons.SOURCE_NOT_FOUND)
+    except (DataFault, Temporary):
+        raise
+    except Exception as error:
+        raise _unreadable(uri, error) from error
+    return filesystem, sorted(found)
+
+
+def _is_hidden(path: str, root: str) -> bool:
+    return any(part.startswith((".", "_")) for part in path[len(root) :].split("/") if part)
+
+
+def _format_of(path: str) -> str | None:
+    for suffix in SUFFIXES:
+        if path.endswith(tuple(suffix + c for c in (_COMPRESSIONS if suffix != ".parquet" else ("",)))):
+            return suffix
+    return None
+
+
+def _rows_of_file(filesystem: Any, path: str, where: str) -> Iterator[Row]:
+    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    kind = _format_of(path)
+    assert kind is not None
+    try:
+        with filesystem.open(path, "rb", **({} if kind == ".parquet" else {"compression": "infer"})) as file:
+            yield from readers[kind](file, where)
+    except (DataFault, Temporary):
+        raise
+    except Exception as error:
+        raise _unreadable(where, error) from error
+
+
+def _unreadable(where: str, error: Exception) -> DataFault | Temporary:
+    """What an error of the storage or of a decoder means for the user."""
+    if isinstance(error, FileNotFoundError):
+        return DataFault(f"there is no {where}", reason=reasons.SOURCE_NOT_FOUND)
+    if isinstance(error, (ConnectionError, TimeoutError)) or "connect" in type(error).__name__.lower():
+        return Temporary(f"{where}: the storage cannot be reached ({type(error).__name__}: {_brief_text(error)})")
+    if isinstance(error, PermissionError):
+        return DataFault(f"{where}: reading is not permitted ({_brief_text(error)})", reason=reasons.SOURCE_UNREADABLE)
+    return DataFault(
+        f"{where}: cannot be read ({type(error).__name__}: {_brief_text(error)})", reason=reasons.SOURCE_UNREADABLE
+    )
+
+
+def _brief_text(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _jsonl(file: IO[bytes], where: str) -> Iterator[Row]:
+    for number in itertools.count(1):
+        line = file.readline(_MAX_LINE_BYTES + 1)
+        if not line:
+            return
+        if len(line) > _MAX_LINE_BYTES:
+            raise DataFault(
+                f"{where} row {number}: longer than 64 MiB, expected one JSON object", reason=reasons.ROW_BROKEN
+            )
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+        except (ValueError, RecursionError) as error:
+            raise DataFault(
+                f"{where} row {number}: not JSON ({_json_problem(error)}), expected one JSON object a line, found "
+                f"{_brief(line[:80].decode('utf-8', 'replace'))}",
+                reason=reasons.ROW_BROKEN,
+            ) from None
+        if not isinstance(row, dict):
+            raise DataFault(
+                f"{where} row {number}: found {type(row).__name__} {_brief(row)}, expected a JSON object",
+                reason=reasons.ROW_BROKEN,
+            )
+        yield number, row
+
+
+def _json_problem(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 at byte {error.start}"
+    return type(error).__name__
+
+
+def _csv(file: IO[bytes], where: str) -> Iterator[Row]:
+    csv.field_size_limit(_MAX_LINE_BYTES)
+    reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            return
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise DataFault(
+                    f"{where} row {reader.line_num}: {len(cells)} cells, expected {len(header)} ({', '.join(header)})",
+                    reason=reasons.ROW_BROKEN,
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise DataFault(f"{where} row {reader.line_num}: not CSV ({error})", reason=reasons.ROW_BROKEN) from None
+    except UnicodeDecodeError as error:
+        raise DataFault(
+            f"{where} row {reader.line_num + 1}: not UTF-8 ({error.reason}), expected UTF-8 text",
+            reason=reasons.ROW_BROKEN,
+        ) from None
+
+
+def _parquet(file: IO[bytes], where: str) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    number = 0
+    for batch in pq.ParquetFile(file).iter_batches(batch_size=_BATCH_ROWS):
+        for row in batch.to_pylist():
+            number += 1
+            yield number, row

@@ -1,0 +1,184 @@
+"""Whether an answer equals the reference: exact numbers here, everything else by math-verify in processes of its own.
+
+math-verify uses signals (so it needs a main thread) and sympy, which hostile LaTeX can keep busy for ever or feed with
+huge numbers. So each check runs in a small process without environment, with a limit on CPU time and memory that the
+kernel enforces; a check that exceeds it costs its own time and its process, nothing else. CPU seconds, not seconds
+of the clock: the verdict does not depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from distillstages.common import answers, reasons
+
+_CHECKS_PER_PROCESS: Final = 5000  # sympy's caches grow
+_MAX_LINE: Final = 1 << 20
+_CLOSE: Final = 1e-4
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`reason` is None when accepted, else a CamelCase constant; `detail` is a sentence for people; `extracted` is the
+    answer that was compared (None: there was none)."""
+
+    accepted: bool
+    reason: str | None
+    detail: str
+    extracted: str | None
+
+
+def compare_quickly(reference: str, extracted: str) -> bool | None:
+    """True or False where plain numbers or equal texts decide, None where mathematics must."""
+    if _normal(reference) == _normal(extracted):
+        return True
+    expected, found = answers.as_number(reference), answers.as_number(extracted)
+    if expected is None or found is None:
+        return None
+    if expected == found:
+        return True
+    # Nearly equal decimals (0.3333 and 1/3) are left to math-verify's rounding.
+    return None if abs(expected - found) <= _CLOSE * max(1.0, float(abs(expected))) else False
+
+
+def _normal(text: str) -> str:
+    """Case, white space, $…$, \\text{…}, a closing period and brackets around one letter do not matter."""
+    text = re.sub(r"\\(?:text|textbf|textit|mathrm|mbox)\s?\{([^{}]*)\}", r"\1", text.strip())
+    text = re.sub(r"\\[,;:! ]|[\s$]", "", text).rstrip(".").lower()
+    return re.sub(r"\A\(([a-z])\)\Z", r"\1", text)
+
+
+def usable_cpus() -> int:
+    """CPUs this process may use: affinity and, in a container, the cgroup's quota (v1 and v2). At least 1."""
+    count = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(count, round(int(quota) / int(period))))
+    with contextlib.suppress(OSError, ValueError):
+        quota_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
+        period_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        if quota_us > 0:
+            return max(1, min(count, round(quota_us / period_us)))
+    return count
+
+
+class Verifier:
+    """A pool of checking processes; use as an async context manager. `timeout_seconds` is CPU time a check."""
+
+    def __init__(self, *, timeout_seconds: float = 5.0, workers: int | None = None) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.workers = workers or min(usable_cpus(), 8)
+        self._idle: asyncio.Queue[_Checker] = asyncio.Queue()
+        self._all: list[_Checker] = []
+
+    async def __aenter__(self) -> Self:
+        for _ in range(self.workers):
+            checker = _Checker(self.timeout_seconds)
+            self._all.append(checker)
+            self._idle.put_nowait(checker)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.gather(*(checker.end() for checker in self._all))
+
+    async def verdict(self, reference: str, response: str) -> Verdict:
+        """Judge a visible response against a reference answer. Never raises for what the texts hold."""
+        extracted = answers.extract(response)
+        if extracted is None:
+            # A reference in words may be the whole response.
+            if response.strip() and len(response) < 200 and _normal(response) == _normal(reference):
+                return Verdict(True, None, "equal", response.strip())
+            return Verdict(False, reasons.NO_ANSWER, "the response has no box, no #### and no number", None)
+        equal = compare_quickly(reference, extracted)
+        if equal is None:
+            return await self._check(reference, extracted)
+        return self._plain(equal, reference, extracted)
+
+    async def _check(self, reference: str, extracted: str) -> Verdict:
+        checker = await self._idle.get()
+        try:
+            outcome, detail = await checker.check(reference, extracted)
+        finally:
+            self._idle.put_nowait(checker)
+        if outcome in ("equal", "different"):
+            return self._plain(outcome == "equal", reference, extracted)
+        reason = {"timeout": reasons.VERIFY_TIMEOUT, "reference": reasons.UNVERIFIABLE_REFERENCE}
+        return Verdict(False, reason.get(outcome, reasons.VERIFY_FAILED), detail, extracted)
+
+    @staticmethod
+    def _plain(equal: bool, reference: str, extracted: str) -> Verdict:
+        if equal:
+            return Verdict(True, None, "equal", extracted)
+        return Verdict(
+            False, reasons.WRONG_ANSWER, f"answered {extracted[:200]}, expected {reference[:200]}", extracted
+        )
+
+
+class _Checker:
+    """One checking process, started when first needed and again after it was killed."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.process: asyncio.subprocess.Process | None = None
+        self.checks = 0
+
+    async def check(self, reference: str, extracted: str) -> tuple[str, str]:
+        """(outcome, detail); outcome: equal, different, timeout, reference, failed."""
+        if self.process is None or self.process.returncode is not None or self.checks >= _CHECKS_PER_PROCESS:
+            await self.end()
+            await self._start()
+        process = self.process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.checks += 1
+        request = {"reference": reference[: answers.MAX_ANSWER_CHARS], "answer": extracted}
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            # The kernel ends a check by its CPU time; the clock is for a process that only sleeps.
+            async with asyncio.timeout(60 + 20 * self.timeout_seconds):
+                await process.stdin.drain()
+                line = await process.stdout.readline()
+            answer = json.loads(line)
+            return str(answer["outcome"]), str(answer["detail"])
+        except (TimeoutError, OSError, ValueError, KeyError, TypeError):
+            await self.end()
+            return "timeout", f"the check took more than {self.timeout_seconds:g} s or too much memory and was killed"
+        except BaseException:  # cancelled in mid-check: the answer on its way belongs to nobody
+            await self.end()
+            raise
+
+    async def _start(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")}
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "distillstages.common.verify_process",
+            str(self.timeout_seconds),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=_MAX_LINE,
+            env=environment,
+        )
+        self.checks = 0
+
+    async def end(self) -> None:
+        """Kill the process if there is one."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
