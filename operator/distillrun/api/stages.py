@@ -19,7 +19,17 @@ from distillrun.api.base import (
 )
 from distillrun.api.pod import PodSettings
 
-EnvSecret = Annotated[str, Field(max_length=253)]
+
+def _between(field: str, low: str, high: str, above: bool = False, below: bool = False) -> tuple[str, str]:
+    """A rule that bounds a decimal field; `above` and `below` leave out the bound itself."""
+    rule = (
+        f"double(self.{field}) {'>' if above else '>='} {low} && double(self.{field}) {'<' if below else '<='} {high}"
+    )
+    bounds = f"{'above' if above else 'from'} {low} {'to below' if below else 'to'} {high}"
+    return rule, f"{field} must be {bounds}: correct it"
+
+
+_SAMPLING = (_between("temperature", "0.0", "2.0"), _between("topP", "0.0", "1.0", above=True))
 
 
 class Fields(ApiModel):
@@ -54,6 +64,8 @@ class Source(ApiModel):
 
 class Generate(ApiModel):
     """How the teacher is asked."""
+
+    model_config = ApiModel.model_config | {"json_schema_extra": rules(*_SAMPLING)}
 
     samples: int = Field(default=1, ge=1, le=64, description="Answers asked for each question.")
     temperature: Decimal = Field(default="0.7", description="Sampling temperature.")
@@ -120,6 +132,17 @@ class Train(ApiModel):
             (
                 "self.globalBatchSize % (self.microBatchSize * self.nodes * self.gpusPerNode) == 0",
                 "train.globalBatchSize must be a multiple of microBatchSize × nodes × gpusPerNode: change one of them",
+            ),
+            _between("learningRate", "0.0", "1.0", above=True),
+            _between("warmupRatio", "0.0", "1.0", below=True),
+            ("self.betas.all(b, double(b) < 1.0)", "train.betas must be below 1: correct them"),
+            (
+                "!has(self.epochs) || double(self.epochs) > 0.0",
+                "train.epochs must be above 0: correct it or set maxSteps",
+            ),
+            (
+                "double(self.maxGradNorm) > 0.0",
+                "train.maxGradNorm must be above 0: 1 is common, a large number turns clipping off",
             ),
             (
                 "!self.deepspeed.offloadParameters || self.deepspeed.zeroStage == 3",
@@ -200,6 +223,8 @@ class EvaluationEngine(Engine):
 
 class Benchmark(ApiModel):
     """Questions with known answers that the student has not seen."""
+
+    model_config = ApiModel.model_config | {"json_schema_extra": rules(*_SAMPLING)}
 
     name: Name = Field(description="Name of the benchmark, unique in the run.")
     uri: ArtifactUri = Field(description="Its questions: as a source's uri.")

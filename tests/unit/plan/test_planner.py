@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.builders import SETTINGS, T0, at, ended, job, observed, pod, run, spec
 
 from distillrun.plan import reasons
 from distillrun.plan.model import Child, Conflict, Decision, Job, Observed, Pod, Refusal, Run, Scrape
 from distillrun.plan.planner import plan
+from tests.unit.builders import SETTINGS, T0, at, ended, job, observed, pod, run, spec
 
 GOOD_CURATE = {"outcome": "Succeeded", "artifact": "file:///mnt/distillrun/team/curate/x/", "numbers": {"accepted": 9}}
 GOOD_TRAIN = {"outcome": "Succeeded", "artifact": "file:///mnt/distillrun/team/train/y/", "numbers": {"loss": 0.5}}
