@@ -1,0 +1,314 @@
+"""`python -m distillrun operator` runs the operator, `python -m distillrun crd` prints the resource's definition.
+
+Outside a cluster:  KUBECONFIG=… python -m distillrun operator --text-logs
+
+Arguments, leader election, kopf start-up and an orderly end; everything else lies below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import kopf
+
+from distillrun import __version__, handlers
+from distillrun.cluster import logs
+from distillrun.cluster.apply import Applier
+from distillrun.cluster.cache import Cache, Key
+from distillrun.cluster.client import Client
+from distillrun.cluster.connection import connect, own_namespace
+from distillrun.cluster.errors import ApiError
+from distillrun.cluster.events import Recorder
+from distillrun.cluster.http import Server
+from distillrun.cluster.lease import Lease, NotLeader
+from distillrun.cluster.metrics import Metrics
+from distillrun.cluster.progress import Puller
+from distillrun.cluster.queue import PASS_SECONDS, KeyedQueue
+from distillrun.cluster.relist import Relist
+from distillrun.cluster.resources import RUN
+from distillrun.plan.model import STAGES, Settings
+from distillrun.reconcile import Builder, Planner, Reconciler
+
+logger = logging.getLogger("distillrun")
+
+SHUTDOWN_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How this process runs; `settings` is what the administrator decides about runs."""
+
+    settings: Settings
+    namespaces: tuple[str, ...] = ()
+    """Empty: the whole cluster."""
+    context: str | None = None
+    lease_namespace: str = "default"
+    lease_name: str = "distillrun-operator"
+    host: str | None = None
+    port: int = 8080
+    workers: int = 16
+    relist_seconds: float = 300.0
+    relist_grace: float = 30.0
+    metrics_port: int = 9400
+    """Where stage pods export their numbers."""
+    scrape_loopback: bool = False
+    log_level: str = "INFO"
+    text_logs: bool = False
+
+
+class Operator:
+    """One operator process: warm caches always, passes over runs while it leads."""
+
+    def __init__(self, options: Options, *, plan: Planner, build: Builder) -> None:
+        self.options = options
+        self.identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+        self.connection = connect(options.context)
+        agent = f"distillrun-operator/{__version__} ({self.identity})"
+        self.cache = Cache(options.settings.gpu_resource)
+        self.metrics = Metrics(self.cache)
+        # Two clients: what renews the lease must not itself be stopped by the guard.
+        observe = self.metrics.requested
+        self.unguarded = Client(self.connection, user_agent=agent, observe=observe)
+        self.lease = Lease(self.unguarded, options.lease_namespace, options.lease_name, self.identity)
+        self.client = Client(self.connection, user_agent=agent, guard=self.lease.check, observe=observe)
+        recorder = Recorder(self.client, self.identity)
+        applier = Applier(self.client, self.cache)
+        self.reconciler = Reconciler(self.cache, applier, recorder, options.settings, plan=plan, build=build)
+        self.queue: KeyedQueue[Key] = KeyedQueue(self.reconciler, workers=options.workers, watcher=self.metrics)
+        self.relist = Relist(
+            self.unguarded,
+            self.cache,
+            self.metrics,
+            self.queue.add,
+            options.namespaces,
+            interval=options.relist_seconds,
+            grace=options.relist_grace,
+        )
+        self.puller = Puller(self.cache, port=options.metrics_port, allow_loopback=options.scrape_loopback)
+        self.server = Server(self.metrics, healthy=self.ill, ready=self.unready)
+        self.metrics.leader.set_function(lambda: float(self.lease.leading))
+        self.metrics.queue_depth.set_function(lambda: float(self.queue.depth))
+        self.stopping = asyncio.Event()
+
+    def ill(self) -> str:
+        """What only a restart cures. A blocked event loop shows by itself: nothing answers."""
+        stuck = self.queue.longest()
+        if stuck > 1.5 * PASS_SECONDS:
+            return f"a pass has been stuck for {stuck:.0f} s"
+        silent = [kind for kind, count in self.relist.silent.items() if count]
+        return f"the watch of {', '.join(silent)} is silent while a list shows changes" if silent else ""
+
+    def unready(self) -> str:
+        """Why this process could not yet take over."""
+        return "" if self.relist.synced else "the cache is being filled"
+
+    async def run(self) -> int:
+        """Run until told to stop, or until leadership is lost. The exit code: 0 when told to stop."""
+        await self.server.start(self.options.host, self.options.port)
+        logger.info("Operator %s %s listens on port %d.", self.identity, __version__, self.server.port)
+        self._catch_signals()
+        filled, stop_kopf = asyncio.Event(), asyncio.Event()
+        # These tasks exist before kopf starts: when kopf stops it cancels what was started after it, and only that.
+        tasks = {
+            asyncio.create_task(self.stopping.wait(), name="stop"),
+            asyncio.create_task(self._lead(filled), name="leadership"),
+            asyncio.create_task(self.puller.run(), name="progress"),
+            asyncio.create_task(self._keep_cache(filled, stop_kopf), name="cache"),
+        }
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        # Nothing may keep a process that no longer leads, or is told to go, from going.
+        asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, os._exit, 1)
+        await self.queue.stop()
+        await self.lease.release()
+        stop_kopf.set()
+        await _end(tasks)
+        await self.server.stop()
+        await self.client.close()
+        await self.unguarded.close()
+        return max(_exit_code(task) for task in done)
+
+    async def _lead(self, filled: asyncio.Event) -> None:
+        """Wait for the cache and for the lease, then do passes for as long as the lease can be renewed."""
+        await filled.wait()
+        await self.lease.acquire()
+        for key in self.cache.run_keys():
+            self.queue.add(key)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.queue.run())
+            group.create_task(self.lease.keep())
+
+    async def _keep_cache(self, filled: asyncio.Event, stop: asyncio.Event) -> None:
+        """Fill the cache, then have kopf and the relist check keep it true."""
+        await self._wait_for_definition()
+        await self.relist.fill()
+        filled.set()
+        registry = handlers.registry(self.connection, self.cache, self.queue.add, self._told)
+        ready = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            watches = group.create_task(
+                kopf.operator(
+                    registry=registry,
+                    settings=handlers.settings(),
+                    standalone=True,
+                    clusterwide=not self.options.namespaces,
+                    namespaces=self.options.namespaces,
+                    stop_flag=stop,
+                    ready_flag=ready,
+                )
+            )
+            await ready.wait()
+            self._catch_signals()  # kopf has put its own handlers there
+            relist = group.create_task(self.relist.run())
+            await asyncio.wait({watches})
+            relist.cancel()
+
+    async def _wait_for_definition(self) -> None:
+        """Wait until the API server knows DistillRuns: the definition may be installed after the operator."""
+        told = False
+        namespace = next(iter(self.options.namespaces), None)
+        while True:
+            try:
+                async for _ in self.unguarded.list(RUN, namespace, page=1):
+                    return
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+            if not told:
+                logger.warning("Waiting for the definition of %s.%s to be installed.", RUN.plural, RUN.group)
+                told = True
+            await asyncio.sleep(1.0)
+
+    def _told(self, kind: str) -> None:
+        self.metrics.watched(kind)
+        self.relist.heard(kind)
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+
+    def _stop(self, number: int) -> None:
+        logger.info("Stopping: %s.", signal.Signals(number).name)
+        self.stopping.set()
+
+
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
+    """Let the watches end by themselves, which they were asked to, and cancel the rest."""
+    for task in tasks:
+        if task.get_name() != "cache":
+            task.cancel()
+    _, late = await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS / 2)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _exit_code(task: asyncio.Task[Any]) -> int:
+    if task.cancelled():
+        return 1
+    error = task.exception()
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if error is None:
+        return 0 if task.get_name() == "stop" else 1
+    if isinstance(error, NotLeader):
+        logger.error("Leadership is lost, this process ends: %s", error)
+    else:
+        logger.error("The operator ends: its %s failed: %s", task.get_name(), error, exc_info=error)
+    return 1
+
+
+def options(arguments: argparse.Namespace, env: Mapping[str, str]) -> Options:
+    """Options from arguments and environment (DISTILLRUN_…). Raises ValueError naming the variable that is wrong."""
+    images: dict[str, str] = {}
+    for stage in STAGES:
+        images[stage] = env.get(f"DISTILLRUN_IMAGE_{stage.upper()}") or f"distillrun/{stage}:{__version__}"
+    try:
+        price = Decimal(env.get("DISTILLRUN_GPU_HOUR_PRICE") or "0")
+    except ArithmeticError:
+        raise ValueError(
+            f"DISTILLRUN_GPU_HOUR_PRICE is {env['DISTILLRUN_GPU_HOUR_PRICE']!r}: give a decimal number such as 2.96."
+        ) from None
+    watched = arguments.namespaces if arguments.namespaces is not None else env.get("DISTILLRUN_WATCH_NAMESPACES", "")
+    return Options(
+        settings=Settings(
+            images=images,
+            gpu_hour_price=str(price),
+            currency=env.get("DISTILLRUN_CURRENCY") or "USD",
+            gpu_resource=env.get("DISTILLRUN_GPU_RESOURCE") or "nvidia.com/gpu",
+            image_pull_policy=env.get("DISTILLRUN_IMAGE_PULL_POLICY") or "IfNotPresent",
+        ),
+        namespaces=tuple(sorted({name.strip() for name in watched.split(",") if name.strip()})),
+        context=arguments.context or env.get("DISTILLRUN_KUBE_CONTEXT") or None,
+        lease_namespace=env.get("DISTILLRUN_LEASE_NAMESPACE") or own_namespace() or "default",
+        lease_name=env.get("DISTILLRUN_LEASE_NAME") or "distillrun-operator",
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
+        relist_seconds=arguments.relist_seconds,
+        relist_grace=arguments.relist_grace,
+        log_level=env.get("DISTILLRUN_LOG_LEVEL") or "INFO",
+        text_logs=arguments.text_logs,
+    )
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m distillrun", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("operator", aliases=["run"], help="run the operator")
+    run.add_argument("--context", help="context of the kubeconfig (default: the current one)")
+    run.add_argument("--namespaces", help="comma-separated; default: DISTILLRUN_WATCH_NAMESPACES, or the whole cluster")
+    run.add_argument("--host", help="address to listen on (default: all)")
+    run.add_argument("--port", type=int, default=8080, help="port of /healthz, /readyz and /metrics (default 8080)")
+    run.add_argument("--workers", type=int, default=16, help="passes at the same time (default 16)")
+    run.add_argument("--relist-seconds", type=float, default=300.0, help="between checks of the cache (default 300)")
+    run.add_argument("--relist-grace", type=float, default=30.0, help="seconds a watch may lag (default 30)")
+    run.add_argument("--text-logs", action="store_true", help="logs for a terminal instead of JSON lines")
+    commands.add_parser("crd", help="print the CustomResourceDefinition as YAML")
+    return parser.parse_args(argv)
+
+
+async def operate(chosen: Options, *, plan: Planner, build: Builder) -> int:
+    """Run one operator to its end. The exit code."""
+    return await Operator(chosen, plan=plan, build=build).run()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says. The exit code."""
+    parsed = arguments(sys.argv[1:] if argv is None else argv)
+    if parsed.command == "crd":
+        import yaml
+
+        from distillrun.api import schema
+
+        print(yaml.safe_dump(schema.crd(), sort_keys=False, allow_unicode=True, width=120), end="")
+        return 0
+
+    from distillrun.build.objects import build
+    from distillrun.plan.planner import plan
+
+    try:
+        chosen = options(parsed, os.environ)
+        logs.configure(chosen.log_level, json_lines=not chosen.text_logs)
+        return asyncio.run(operate(chosen, plan=plan, build=build))
+    except (ValueError, OSError) as error:
+        print(f"distillrun operator: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""kopf watches; these handlers only remember what it tells and queue the run that it is about.
+
+kopf is used for its watches alone: low-level `on.event` handlers, which need no annotations, no finalizers and no
+writes. No peering (leadership is a Lease, cluster/lease.py), no events posted, no scanning for CRDs and namespaces
+(which would need permissions that the operator has no other use for).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import kopf
+
+from distillrun.cluster.cache import Cache, Key
+from distillrun.cluster.connection import Connection
+from distillrun.cluster.resources import CHILDREN, RUN, Resource
+from distillrun.plan.names import LABEL_RUN
+
+Told = Callable[[str], None]
+"""Called with the kind of every object that the watch tells of."""
+
+
+def registry(connection: Connection, cache: Cache, changed: Callable[[Key], None], told: Told) -> kopf.OperatorRegistry:
+    """One handler per kind, and the one that logs in. `changed` is called with the key of the run an event is about."""
+    handlers = kopf.OperatorRegistry()
+    kopf.on.login(registry=handlers, id="login")(_login(connection))
+    for resource in (RUN, *CHILDREN):
+        where = (resource.group, resource.version, resource.plural)
+        kopf.on.event(*where, registry=handlers, id=resource.plural)(_watch(resource, cache, changed, told))
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """How kopf watches: children by label on the server's side, quick to let go of what is quiet."""
+    made = kopf.OperatorSettings()
+    for resource in CHILDREN:
+        made.watching.label_selectors[resource.group, resource.version, resource.plural] = LABEL_RUN
+    made.watching.chunk_size = 500
+    made.scanning.disabled = True
+    made.posting.enabled = False
+    made.peering.standalone = True
+    # A task per object lives this long after its last event; the default of 5 s keeps thousands of them in a burst.
+    made.queueing.idle_timeout = 1.0
+    made.process.ultimate_exiting_timeout = 20.0
+    return made
+
+
+def _watch(resource: Resource, cache: Cache, changed: Callable[[Key], None], told: Told) -> Callable[..., Any]:
+    async def handler(event: Mapping[str, Any], **_: Any) -> None:
+        told(resource.kind)
+        body = event["object"]
+        gone = event["type"] == "DELETED"
+        key = cache.remove(resource.kind, body) if gone else cache.upsert(resource.kind, body)
+        if resource is RUN:
+            meta = body["metadata"]
+            key = (meta["namespace"], meta["name"])
+        if key is not None:
+            changed(key)
+
+    return handler
+
+
+def _login(connection: Connection) -> Callable[..., Any]:
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        header = await connection.authorization(renew=True) or ""
+        scheme, token = header.split(" ", 1) if " " in header else ("", "")
+        configuration = connection.configuration
+        return kopf.ConnectionInfo(
+            server=connection.host,
+            ca_path=configuration.ssl_ca_cert or None,
+            insecure=not configuration.verify_ssl,
+            scheme=scheme or None,
+            token=token or None,
+            certificate_path=configuration.cert_file or None,
+            private_key_path=configuration.key_file or None,
+            proxy_url=connection.proxy,
+        )
+
+    return login

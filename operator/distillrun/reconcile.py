@@ -1,0 +1,145 @@
+"""One pass over one run: observe → plan → build → apply → status.
+
+The same pass serves a new run, a change, a retry, a timer and a restarted operator: it looks at what there is and does
+what is missing. What it knows beyond the cluster is only which names were refused to it by the pass before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from distillrun.cluster.apply import Applier, RunGone, StaleRun
+from distillrun.cluster.cache import Cache, Key
+from distillrun.cluster.events import Recorder
+from distillrun.cluster.logs import about
+from distillrun.plan.model import Conflict, Decision, Observed, Refusal, Run, Settings, Want
+
+logger = logging.getLogger(__name__)
+
+Planner = Callable[[Run, Observed, datetime, Settings], Decision]
+Builder = Callable[[Want, Run, Settings], dict[str, Any]]
+Met = Conflict | Refusal
+Troubles = dict[tuple[str, str], tuple[Met, datetime]]
+"""By (kind, name): what was met, and until when it counts if nobody asks for that name again."""
+MEMORY = timedelta(seconds=60)
+
+PLANS_PER_PASS = 4
+"""How often a pass plans anew (a stale run, a name that is taken) before it leaves the rest to the next one."""
+
+
+class Reconciler:
+    """The passes over all runs. `await reconciler(key)` is one of them."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        applier: Applier,
+        recorder: Recorder,
+        settings: Settings,
+        *,
+        plan: Planner,
+        build: Builder,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.cache = cache
+        self.applier = applier
+        self.recorder = recorder
+        self.settings = settings
+        self.plan = plan
+        self.build = build
+        self.clock = clock
+        self._troubles: dict[Key, tuple[str, Troubles]] = {}
+
+    async def __call__(self, key: Key) -> float | None:
+        """Do what is to be done for a run. The number of seconds after which to look again, or None."""
+        run = self.cache.run(key)
+        if run is None:
+            self._forget(key)
+            return None
+        with about(run):
+            try:
+                return await self._pass(key, run)
+            except RunGone as gone:
+                logger.info("Stopped: %s", gone)
+                return None
+
+    async def _pass(self, key: Key, run: Run) -> float | None:
+        attempted: set[tuple[str, str]] = set()
+        for _ in range(PLANS_PER_PASS):
+            decision = self.plan(run, self._observe(key, run), self.clock(), self.settings)
+            if await self._ensure(key, run, decision, attempted):
+                continue  # a name is taken, or free again: plan with that before the status is written
+            try:
+                run = await self._status(run, decision)
+            except StaleRun:
+                fresh = await self.applier.reread(run)
+                if fresh is None:
+                    raise RunGone(f"DistillRun {run.namespace}/{run.name} is gone") from None
+                run = fresh
+                continue
+            for ref in decision.delete:
+                await self.applier.delete(run, ref)
+            for event in decision.events:
+                await self.recorder.post(run, event)
+            return decision.requeue_after
+        return 0.2  # somebody else keeps writing: let them finish
+
+    def _observe(self, key: Key, run: Run) -> Observed:
+        """What the cache knows, and which names the last pass did not get."""
+        now = self.clock()
+        troubles = self._remembered(key, run)
+        for name in [name for name, (_, until) in troubles.items() if until < now]:
+            del troubles[name]
+        met = [met for met, _ in troubles.values()]
+        return dataclasses.replace(
+            self.cache.observe(run),
+            conflicts=tuple(each for each in met if isinstance(each, Conflict)),
+            refusals=tuple(each for each in met if isinstance(each, Refusal)),
+        )
+
+    async def _ensure(self, key: Key, run: Run, decision: Decision, attempted: set[tuple[str, str]]) -> bool:
+        """Create and apply what must exist. Whether that changed what is known of names that are taken or refused.
+
+        A name that this pass did not get is not asked for twice in one pass.
+        """
+        troubles = self._remembered(key, run)
+        changed = False
+        for want in decision.ensure:
+            name = (want.kind, want.name)
+            if name in attempted:
+                continue
+            met = await self.applier.ensure(run, self.build(want, run, self.settings), immutable=want.immutable)
+            if met is None:
+                changed |= troubles.pop(name, None) is not None
+                continue
+            attempted.add(name)
+            known = troubles.get(name)
+            if known is None or known[0] != met:
+                changed = True
+                logger.warning("%s", _words(met))
+            troubles[name] = (met, self.clock() + MEMORY)
+        return changed
+
+    async def _status(self, run: Run, decision: Decision) -> Run:
+        return run if decision.status is None else await self.applier.status(run, decision.status)
+
+    def _remembered(self, key: Key, run: Run) -> Troubles:
+        uid, troubles = self._troubles.get(key, ("", {}))
+        if uid != run.uid:
+            troubles = {}
+            self._troubles[key] = (run.uid, troubles)
+        return troubles
+
+    def _forget(self, key: Key) -> None:
+        uid, _ = self._troubles.pop(key, ("", {}))
+        self.applier.forget(uid)
+
+
+def _words(met: Met) -> str:
+    if isinstance(met, Conflict):
+        return f"{met.kind} {met.name} exists and belongs to {met.owner}; it is left alone."
+    return f"{met.kind} {met.name} was refused: {met.message}"
