@@ -1,0 +1,163 @@
+"""What the API server itself accepts and refuses: the schema, the rules across fields, what may change when."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.kube import Kube
+from tests.unit.builders import spec
+
+pytestmark = pytest.mark.controlplane
+
+
+def a_run(namespace: str, name: str = "s1", **changes: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "distillrun.dev/v1alpha1",
+        "kind": "DistillRun",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec(**changes),
+    }
+
+
+def with_field(thing: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    copy = json.loads(json.dumps(thing))
+    node = copy["spec"]
+    *parents, last = path.split(".")
+    for part in parents:
+        node = node[int(part)] if part.isdigit() else node.setdefault(part, {})
+    if value is None:
+        del node[last]
+    else:
+        node[last] = value
+    return copy
+
+
+def test_a_small_run_is_accepted_and_gets_a_practitioners_defaults(api_server: Kube, namespace: str) -> None:
+    api_server.apply(a_run(namespace))
+    stored = api_server.get("distillrun", "s1", namespace)
+    assert stored is not None
+    train = stored["spec"]["train"]
+    assert (train["learningRate"], train["deepspeed"]["zeroStage"], train["onOverlong"]) == ("1e-5", 3, "Fail")
+    assert train["checkpoint"] == {"everySteps": 100, "keep": 2}
+    assert stored["spec"]["curate"]["generate"]["temperature"] == "0.7"
+    assert stored["status"]["observedGeneration"] == -1
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("teacher", "nobody", "names no item of spec.models"),
+        ("models.0.terms", None, "needs terms"),
+        ("models.0.terms.trainingPermitted", False, "do not permit training"),
+        ("gates.0.benchmark", "other", "must be the name of one of evaluate.benchmarks"),
+        ("gates.0.atLeast", "95", 'write "0.95" for 95 %'),
+        ("train.globalBatchSize", 7, "must be a multiple of microBatchSize × nodes × gpusPerNode"),
+        ("train.epochs", "3", "keep one of them"),
+        ("train.deepspeed", {"zeroStage": 2}, "needs zeroStage 3"),
+        ("train.learningRate", "0", "learningRate must be above 0.0"),
+        ("train.learningRate", "fast", "should match"),
+        ("train.nodes", 0, "greater than or equal to 1"),
+        ("curate.generate.temperature", "3", "temperature must be from 0.0 to 2.0"),
+        ("curate.sources", [], "at least 1"),
+        ("curate.sources.0.uri", "ftp://x/y", "should match"),
+        ("curate.traceFormat", "Loud", "supported values"),
+        ("curate.pod.env", [{"name": "DISTILLRUN_X", "value": "1"}], "belong to the operator"),
+        ("storage", {"claimName": "a", "claimTemplate": {"size": "1Gi"}}, "exactly one of claimName and claimTemplate"),
+        ("storage", {}, "exactly one of claimName and claimTemplate"),
+        ("storage", {"claimTemplate": {"size": "1Gi"}}, "add ReadWriteMany"),
+        ("evaluate", None, "needs spec.evaluate"),
+        ("models.0.endpoint.url", "teacher:8080", "should match"),
+    ],
+)
+def test_a_spec_that_breaks_a_rule_is_refused_with_a_sentence(
+    api_server: Kube, namespace: str, path: str, value: Any, words: str
+) -> None:
+    said = api_server.refusal(with_field(a_run(namespace), path, value))
+    assert words in said, said
+
+
+def test_an_unknown_field_is_refused_by_name(api_server: Kube, namespace: str) -> None:
+    wrong = with_field(a_run(namespace), "train.learningrate", "1e-5")
+    assert "learningrate" in api_server.refusal(wrong)
+    assert "learningrate" in api_server.refusal(wrong, verb="create")
+
+
+def test_a_name_of_63_characters_is_taken_and_one_of_64_is_refused(api_server: Kube, namespace: str) -> None:
+    api_server.apply(a_run(namespace, name="a" * 63))
+    assert "at most 63 characters" in api_server.refusal(a_run(namespace, name="a" * 64))
+
+
+def test_two_runs_of_one_name_live_in_two_namespaces(api_server: Kube, namespace: str) -> None:
+    other = f"{namespace}-b"
+    api_server.must("create", "namespace", other)
+    api_server.apply(a_run(namespace), a_run(other))
+    assert api_server.get("distillrun", "s1", other) is not None
+    api_server.must("delete", "namespace", other, "--wait=false")
+
+
+def stages(**states: str) -> dict[str, Any]:
+    return {"observedGeneration": 1, "stages": [{"name": name, "state": state} for name, state in states.items()]}
+
+
+@pytest.mark.parametrize(
+    ("states", "path", "value"),
+    [
+        ({"curate": "Running"}, "curate.sources.0.uri", "file:///other.jsonl"),
+        ({"curate": "Running"}, "models.0.endpoint.model", "other"),
+        ({"curate": "Succeeded", "train": "Running"}, "train.learningRate", "2e-5"),
+        ({"curate": "Succeeded", "train": "Running"}, "train.deepspeed.config", {"zero_optimization": {"x": 1}}),
+        ({"curate": "Succeeded", "train": "Running"}, "student.model.uri", "file:///other"),
+        ({"curate": "Succeeded", "train": "Succeeded", "evaluate": "Running"}, "evaluate.benchmarks.0.samples", 9),
+        ({"curate": "Running"}, "storage.claimName", "other"),
+        ({"curate": "Running"}, "seed", 1),
+    ],
+)
+def test_what_a_running_stage_was_computed_from_cannot_change(
+    api_server: Kube, namespace: str, states: dict[str, str], path: str, value: Any
+) -> None:
+    api_server.apply(a_run(namespace))
+    api_server.patch_status("s1", namespace, stages(**states))
+    said = api_server.refusal(with_field(a_run(namespace), path, value))
+    assert f"spec.{path.split('.')[0]} cannot change any more" in said
+
+
+@pytest.mark.parametrize(
+    ("states", "path", "value"),
+    [
+        ({"curate": "Pending"}, "curate.sources.0.uri", "file:///other.jsonl"),
+        ({"curate": "Failed"}, "curate.sources.0.uri", "file:///other.jsonl"),
+        ({"curate": "Running"}, "train.learningRate", "2e-5"),
+        ({"curate": "Succeeded", "train": "Running"}, "evaluate.benchmarks.0.samples", 9),
+        ({"curate": "Succeeded", "train": "Running"}, "gates.0.atLeast", "0.5"),
+        ({"curate": "Succeeded", "train": "Running"}, "budget.gpuHourPrice", "1"),
+        ({"curate": "Succeeded", "train": "Running"}, "serve.replicas", 2),
+        ({"curate": "Succeeded", "train": "Running"}, "maxRetries", 9),
+    ],
+)
+def test_what_no_stage_was_computed_from_yet_may_change(
+    api_server: Kube, namespace: str, states: dict[str, str], path: str, value: Any
+) -> None:
+    api_server.apply(a_run(namespace))
+    api_server.patch_status("s1", namespace, stages(**states))
+    api_server.apply(with_field(a_run(namespace), path, value))
+
+
+def test_the_whole_definition_is_under_200_kilobytes(api_server: Kube) -> None:
+    text = api_server.must("get", "crd", "distillruns.distillrun.dev", "-o", "json")
+    assert len(json.dumps(json.loads(text)["spec"])) < 200_000
+
+
+def test_kubectl_get_shows_phase_stage_progress_cost_and_score(api_server: Kube, namespace: str) -> None:
+    api_server.apply(a_run(namespace))
+    api_server.patch_status(
+        "s1",
+        namespace,
+        {"phase": "Training", "stage": "train", "progress": "40%", "score": "", "cost": {"spent": "1.20"}},
+    )
+    shown = api_server.must("get", "dr", "-n", namespace)
+    assert shown.split()[:6] == ["NAME", "PHASE", "STAGE", "PROGRESS", "COST", "SCORE"]
+    assert "Training" in shown
+    assert "40%" in shown
