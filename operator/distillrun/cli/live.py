@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +25,10 @@ MARKS = {
     "Pending": ("○", "dim"),
 }
 EVENTS_SHOWN = 5
+WIDTHS = (10, 9, 23, 7)
+"""Columns of a stage's name, state, count and time; the bar stands after the state."""
+BAR = 24
+"""The bar's width where there is room."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +57,7 @@ def live(run: RunView, happened: Sequence[EventView], now: datetime, trouble: st
     head = Text.assemble(
         ("DistillRun ", "dim"), (run.name, "bold"), (f"  {run.namespace}  ", "dim"), (run.phase, _colour(run))
     )
-    table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False)
-    for column in ({"no_wrap": True}, {"no_wrap": True}, {"width": 24}, {"no_wrap": True, "justify": "right"}):
-        table.add_column(**column)
-    table.add_column(no_wrap=True, justify="right")
-    table.add_column(overflow="fold")
-    for stage in run.stages:
-        mark, colour = MARKS.get(stage.state, ("?", ""))
-        table.add_row(
-            Text(f"{mark} {stage.name}", colour),
-            Text(_state(stage), colour),
-            _bar(stage),
-            f"{count(stage.done)}/{count(stage.total)} {stage.unit}" if stage.total else "",
-            duration(stage.seconds(now) if stage.name != "serve" else None),
-            escape(headline(stage)),
-        )
-    parts: list[RenderableType] = [head, Text(), table, Text(), Text(_footer(run))]
+    parts: list[RenderableType] = [head, Text(), _Stages(run, now), Text(), Text(_footer(run))]
     parts += [Text(line, "bold") for line in score_words(run)]
     parts += [Text(run.message, "red" if run.outcome == "failed" else "")] if run.message else []
     parts += [
@@ -77,6 +66,27 @@ def live(run: RunView, happened: Sequence[EventView], now: datetime, trouble: st
     ]
     parts += [Text(trouble, "yellow")] if trouble else []
     return Group(*parts)
+
+
+class _Stages:
+    """A row and a line of numbers for each stage, in columns; the bar takes the room that is left."""
+
+    def __init__(self, run: RunView, now: datetime) -> None:
+        self._run, self._now = run, now
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        bar = max(4, min(BAR, options.max_width - sum(WIDTHS) - len(WIDTHS)))
+        for stage in self._run.stages:
+            mark, colour = MARKS.get(stage.state, ("?", ""))
+            row = Table.grid(padding=(0, 1, 0, 0))
+            for width in (*WIDTHS[:2], bar, *WIDTHS[2:]):
+                row.add_column(width=width, no_wrap=True)
+            counted = f"{count(stage.done)}/{count(stage.total)} {stage.unit}" if stage.total else ""
+            took = duration(stage.seconds(self._now)) if stage.name != "serve" else ""
+            row.add_row(Text(f"{mark} {stage.name}", colour), Text(stage.state, colour), _bar(stage), counted, took)
+            yield row
+            if words := _words(stage):
+                yield Padding(Text(words), (0, 0, 0, WIDTHS[0] + 1))
 
 
 def lines(before: RunView | None, run: RunView) -> list[str]:
@@ -100,21 +110,22 @@ def event_line(event: EventView) -> str:
 
 def _line(stage: StageView) -> str:
     progress = f"{count(stage.done)}/{count(stage.total)} {stage.unit}".strip() if stage.total else ""
-    return "  ".join(filter(None, (stage.name, _state(stage), progress, headline(stage))))
+    return "  ".join(filter(None, (stage.name, stage.state, progress, _words(stage))))
 
 
-def _state(stage: StageView) -> str:
-    return f"{stage.state}, attempt {stage.attempt}" if stage.attempt > 1 and stage.name != "serve" else stage.state
+def _words(stage: StageView) -> str:
+    attempt = f"attempt {stage.attempt}" if stage.attempt > 1 and stage.name != "serve" else ""
+    return " · ".join(filter(None, (attempt, headline(stage))))
 
 
 def _bar(stage: StageView) -> RenderableType:
     if stage.state in ("Succeeded", "Reused"):
-        return ProgressBar(total=1, completed=1, width=24)
+        return ProgressBar(total=1, completed=1, width=None)
     if stage.name == "serve" or stage.state not in ("Running", "Failed"):
         return ""
     if not stage.total:
-        return ProgressBar(total=1, completed=0, width=24)
-    return ProgressBar(total=stage.total, completed=min(stage.done, stage.total), width=24)
+        return ProgressBar(total=1, completed=0, width=None)
+    return ProgressBar(total=stage.total, completed=min(stage.done, stage.total), width=None)
 
 
 def _footer(run: RunView) -> str:

@@ -103,7 +103,7 @@ def _further(run: RunView) -> RenderableType:
     for kind, uri in run.artifacts.items():
         lines.append(Text(f"  {kind:8} {uri}"))
     for command in commands(run):
-        lines.append(Text(f"  {command}"))
+        lines.append(Text(f"  {command}", no_wrap=True, overflow="ignore"))  # so that it can be copied
     return Group(*lines)
 
 

@@ -68,7 +68,10 @@ def connect(context: str | None = None) -> Connection:
         if in_pod and context is None and not os.environ.get("KUBECONFIG"):
             loaders.load_incluster_config(client_configuration=configuration)
         else:
-            loaders.load_kube_config(context=context, client_configuration=configuration)
+            # Named here, since the package reads KUBECONFIG once, when it is imported.
+            loaders.load_kube_config(
+                config_file=os.environ.get("KUBECONFIG"), context=context, client_configuration=configuration
+            )
     except config.ConfigException as error:
         wanted = f"context {context!r}" if context else "the current context"
         where = os.environ.get("KUBECONFIG") or "~/.kube/config"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -89,7 +90,7 @@ def default_namespace(context: str | None = None) -> str:
     from kubernetes import config
 
     try:
-        contexts, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+        contexts, active = config.list_kube_config_contexts(os.environ.get("KUBECONFIG"))  # type: ignore[no-untyped-call]
     except config.ConfigException:
         return own_namespace() or "default"
     chosen = next((each for each in contexts if each["name"] == context), None) if context else active
