@@ -31,7 +31,8 @@ def choose() -> Ranges:
         if not any(network.overlaps(pods) or network.overlaps(services) for network in taken):
             return Ranges(str(pods), str(pods[1]), str(services), str(services[10]))
     raise LocalKubeError(
-        f"every range from 10.200.0.0/16 to 10.255.0.0/16 overlaps with a route of this host: {', '.join(map(str, taken))}"
+        f"every range from 10.200.0.0/16 to 10.255.0.0/16 overlaps with one of this host's routes; "
+        f"take the one down that is in the way: {', '.join(map(str, taken))}"
     )
 
 

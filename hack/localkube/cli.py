@@ -2,16 +2,18 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
-from . import binaries, control_plane, packages
+from . import binaries, control_plane, enforcer, images, node, packages, provisioner
 from .components import OPTIONAL
 from .errors import LocalKubeError
+from .places import node_cluster
 from .shell import say
 
 # What `build --only` understands: a word, and the programs it stands for.
 SELECTIONS = {
     "control-plane": ("kubernetes", "etcd", "kwok"),
-    "node": ("kubernetes", "etcd", "coredns", "pause", "helm"),
+    "node": node.PROGRAMS,
     "s3": ("versitygw",),
 }
 
@@ -36,6 +38,16 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="install Debian packages and build the Go programs that are missing")
     known = [*SELECTIONS, *binaries.PROGRAMS]
     build.add_argument("--only", metavar="LIST", help=f"comma list of: {', '.join(known)} (default: all)")
+    commands.add_parser("up", help="bring the one cluster with a node up and print its kubeconfig's path")
+    commands.add_parser("down", help="end it, and leave nothing of it on the host but the image store")
+    commands.add_parser("status", help="say what runs, and where kubeconfig, logs and audit log are")
+    commands.add_parser("kubeconfig", help="print the kubeconfig's path")
+    load = commands.add_parser("load", help="load images into the node cluster")
+    load.add_argument("--oci-layout", action="append", default=[], type=Path, metavar="DIR", help="may be repeated")
+    daemon = commands.add_parser("daemon")  # for this package's own use: what `up` starts
+    daemon.add_argument("name", choices=["network-policy", "provisioner"])
+    daemon.add_argument("kubeconfig", type=Path)
+    daemon.add_argument("argument", type=Path)
     planes = commands.add_parser("control-plane", help="clusters without a node: an API server to test against")
     actions = planes.add_subparsers(dest="action", required=True, metavar="ACTION")
     up = actions.add_parser("up", help="start one and print its kubeconfig's path")
@@ -58,6 +70,19 @@ def _run(options: argparse.Namespace) -> None:
             _build(options.only)
         case "control-plane":
             _control_plane(options)
+        case "up":
+            print(node.up().kubeconfig())
+        case "down":
+            node.down()
+        case "status":
+            print(node.describe())
+        case "kubeconfig":
+            print(_kubeconfig())
+        case "load":
+            _load(options.oci_layout)
+        case "daemon":
+            daemon = {"network-policy": enforcer.main, "provisioner": provisioner.main}[options.name]
+            daemon(options.kubeconfig, options.argument)
 
 
 def _build(only: str | None) -> None:
@@ -71,6 +96,22 @@ def _build(only: str | None) -> None:
     binaries.build(names)
     for name in names:
         print(binaries.path_of(binaries.PROGRAMS[name]))
+
+
+def _kubeconfig() -> Path:
+    path = node_cluster().kubeconfig()
+    if not path.exists():
+        raise LocalKubeError("there is no node cluster; bring it up first: python3 hack/localkube up")
+    return path
+
+
+def _load(layouts: Sequence[Path]) -> None:
+    cluster = node_cluster()
+    if not images.socket(cluster).exists():
+        raise LocalKubeError("there is no node cluster to load into; bring it up first: python3 hack/localkube up")
+    for layout in layouts:
+        for name in images.load_layout(cluster, layout):
+            print(name)
 
 
 def _control_plane(options: argparse.Namespace) -> None:

@@ -123,6 +123,7 @@ def start_controller_manager(cluster: Cluster) -> None:
         f"--service-account-private-key-file={keys}/service-accounts.key",
         f"--root-ca-file={keys}/ca.crt",
         "--use-service-account-credentials=true",
+        f"--flex-volume-plugin-dir={cluster.state}/volume-plugins",
         "--leader-elect=false",
         "--secure-port=0",
         "--kube-api-qps=500",

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .addresses import Ranges
 from .errors import LocalKubeError
@@ -46,6 +47,7 @@ _TOUCHED_BY_KUBELET = (
     "net/ipv4/conf/all/route_localnet",
 )
 CGROUPS = Path("/sys/fs/cgroup")
+_BEFORE = "host-before.json"
 
 
 def prepare(cluster: Cluster, ranges: Ranges) -> None:
@@ -81,12 +83,21 @@ table ip {NAT_TABLE} {{
 
 
 def _remember_settings(cluster: Cluster) -> None:
-    before = cluster.state / "sysctl-before.json"
-    if before.exists():
+    path = cluster.state / _BEFORE
+    if path.exists():
         return  # a start that was cut short has already changed them
-    paths = {name: Path("/proc/sys", name) for name in (*SETTINGS, *_TOUCHED_BY_KUBELET)}
-    values = {name: path.read_text().strip() for name, path in paths.items() if path.exists()}
-    before.write_text(json.dumps({"boot": _boot(), "values": values, "cgroups": sorted(map(str, _kubepods()))}, indent=1))
+    files = {name: Path("/proc/sys", name) for name in (*SETTINGS, *_TOUCHED_BY_KUBELET)}
+    values = {name: file.read_text().strip() for name, file in files.items() if file.exists()}
+    cgroups = sorted(map(str, kubepods()))
+    path.write_text(json.dumps({"boot": _boot(), "values": values, "cgroups": cgroups}, indent=1))
+
+
+def before(cluster: Cluster) -> dict[str, Any]:
+    """Return what was there before: kernel settings (`values`), kubelet's cgroups (`cgroups`), and the boot's id."""
+    path = cluster.state / _BEFORE
+    if not path.exists():
+        return {"boot": "", "values": {}, "cgroups": []}
+    return dict(json.loads(path.read_text()))
 
 
 def undo(cluster: Cluster) -> None:
@@ -96,8 +107,7 @@ def undo(cluster: Cluster) -> None:
         run(["ip", "link", "delete", BRIDGE])
     for family, name in TABLES:
         run(["nft", "delete", "table", family, name], check=False)
-    before = cluster.state / "sysctl-before.json"
-    remembered = json.loads(before.read_text()) if before.exists() else {"boot": "", "values": {}, "cgroups": []}
+    remembered = before(cluster)
     _remove_cgroups(remembered["cgroups"])
     if remembered["boot"] == _boot():  # a reboot has already reset them
         for name, value in remembered["values"].items():
@@ -128,7 +138,7 @@ def mounts(folder: Path) -> Iterator[str]:
             yield point
 
 
-def _kubepods() -> Iterator[Path]:
+def kubepods() -> Iterator[Path]:
     """Yield kubelet's cgroups: one in each hierarchy of version 1, or the one of version 2."""
     for pattern in ("kubepods", "*/kubepods"):
         yield from CGROUPS.glob(pattern)
@@ -136,7 +146,7 @@ def _kubepods() -> Iterator[Path]:
 
 def _remove_cgroups(foreign: list[str]) -> None:
     """Remove kubelet's cgroups, except those that were there before this cluster."""
-    for top in _kubepods():
+    for top in kubepods():
         if str(top) in foreign:
             continue
         for folder, _, _ in os.walk(top, topdown=False):

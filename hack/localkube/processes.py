@@ -18,6 +18,7 @@ from .errors import LocalKubeError
 from .places import Cluster
 
 MARKER = "DISTILLRUN_LOCALKUBE"
+KILL = signal.SIGKILL
 
 
 @dataclass(frozen=True)
