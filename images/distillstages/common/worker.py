@@ -114,7 +114,8 @@ def as_stage_error(error: BaseException) -> StageError:
     if isinstance(error, StageError):
         return error
     if isinstance(error, BaseExceptionGroup):
-        return as_stage_error(min(error.exceptions, key=lambda e: not isinstance(e, StageError)))
+        # Of several tasks' errors the one that says most; a group may hold groups.
+        return min(map(as_stage_error, error.exceptions), key=lambda e: (type(e) is Fault, e.code))
     if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
         return Terminated("interrupted; what was recorded is kept and the next attempt continues from it")
     if isinstance(error, OSError) and error.errno is not None:

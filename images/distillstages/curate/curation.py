@@ -1,0 +1,286 @@
+"""Curation from questions to data set: ask, record, judge, write. Each goes on where a killed process stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from distillstages.common import logs, reasons
+from distillstages.common.artifacts import PARTIAL, storage_errors
+from distillstages.common.config import Curate
+from distillstages.common.exit import ConfigFault, DataFault, Terminated
+from distillstages.common.progress import Progress
+from distillstages.common.sources import Question, read_questions, unique
+from distillstages.common.verify import Verifier
+from distillstages.common.worker import Context
+from distillstages.curate import dataset
+from distillstages.curate.backoff import Backoff
+from distillstages.curate.journal import Journal, Key
+from distillstages.curate.records import Answer, fault_of, trace_of
+from distillstages.curate.teacher import Teacher
+
+_log = logging.getLogger("distillstages.curate")
+_CLAIM_SECONDS: Final = 15.0
+_DRAIN_SECONDS: Final = 20.0
+_WAITING_VERDICTS: Final = 256
+_SAMPLED_ACCEPTED: Final = 8
+_SAMPLED_REJECTED: Final = 8
+
+
+class Curation:
+    """One run of the curate stage. `backoff` is for tests."""
+
+    def __init__(self, context: Context, *, backoff: Backoff | None = None) -> None:
+        assert context.config.curate is not None
+        self.context = context
+        self.config: Curate = context.config.curate
+        self.output = context.output
+        self.metrics = context.metrics
+        self.backoff = backoff
+        self.questions: list[Question] = []
+        self.by_key: dict[str, Question] = {}
+        self.wanted = 0
+        self.recorded = 0
+        self.duplicates = 0
+        self.tally: Counter[str | None] = Counter()
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> dict[str, Any]:
+        """Returns the headline numbers, after publishing. Raises StageError."""
+        api_key = self._api_key()
+        self.questions, self.duplicates = await asyncio.to_thread(self._read_sources)
+        self.by_key = {q.key: q for q in self.questions}
+        self._watch_signals()
+        self.journal = await Journal.open(self.output)
+        try:
+            self.wanted = len(self._keys())
+            with Progress(self.metrics, unit="questions", total=self.wanted) as self.progress:
+                await self._ask_and_judge(api_key)
+            if self.stopping.is_set():
+                raise self._stopped()
+            return await asyncio.to_thread(self._publish)
+        finally:
+            await self.journal.close()
+
+    def _api_key(self) -> str | None:
+        wanted = self.config.teacher.api_key
+        if wanted is None:
+            return None
+        value = os.environ.get(wanted.env, "").strip()
+        if not value:
+            raise ConfigFault(
+                f"the teacher's key is not there: the environment variable {wanted.env} is empty; put it into the key "
+                f"{wanted.key!r} of the Secret {wanted.secret!r}",
+                reason=reasons.TEACHER_UNAUTHORIZED,
+            )
+        logs.register_secret(value)
+        return value
+
+    def _read_sources(self) -> tuple[list[Question], int]:
+        questions: list[Question] = []
+        duplicates = 0
+        for source in self.config.sources:
+            found, repeated = unique(read_questions(source))
+            _log.info(
+                "source read",
+                extra={"fields": {"source": source.name, "questions": len(found), "duplicates": repeated}},
+            )
+            questions += found
+            duplicates += repeated
+        return questions, duplicates
+
+    def _keys(self) -> list[Key]:
+        return [(q.key, s) for q in self.questions for s in range(self.config.generate.samples)]
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        if self.context.stopping.is_set():
+            self.stopping.set()
+
+    async def _ask_and_judge(self, api_key: str | None) -> None:
+        keys = self._keys()
+        missing = [k for k in keys if k not in self.journal.entries]
+        self.missing = iter(missing)
+        self.recorded = len(keys) - len(missing)
+        unjudged = [k for k in keys if k in self.journal.entries and self.journal.entries[k].verdict is None]
+        self.tally = Counter(e.verdict[0] for k in keys if (e := self.journal.entries.get(k)) and e.verdict is not None)
+        self._show()
+        queue: asyncio.Queue[Key] = asyncio.Queue(_WAITING_VERDICTS)
+        teacher = Teacher(
+            self.config.teacher,
+            self.config.generate,
+            api_key=api_key,
+            backoff=self.backoff,
+            answered=self.journal.successes,
+            remaining=lambda: self.wanted - self.recorded,
+        )
+        async with teacher, Verifier(timeout_seconds=self.config.verify.timeout_seconds) as verifier:
+            async with asyncio.TaskGroup() as background:
+                helpers = [background.create_task(self._watch_claim())]
+                helpers += [background.create_task(self._judge(queue, verifier)) for _ in range(verifier.workers + 1)]
+                drain = background.create_task(self._drain_limit())
+                async with asyncio.TaskGroup() as askers:
+                    askers.create_task(self._judge_again(unjudged, queue))
+                    for _ in range(min(self.config.teacher.max_concurrency, self.wanted - self.recorded)):
+                        askers.create_task(self._ask(teacher, queue))
+                await queue.join()
+                for task in (*helpers, drain):
+                    task.cancel()
+
+    async def _ask(self, teacher: Teacher, queue: asyncio.Queue[Key]) -> None:
+        for key in self.missing:
+            if self.stopping.is_set():
+                return
+            question = self.by_key[key[0]]
+            answer = await teacher.ask(question.key, key[1], question.question)
+            # On disk first; only then does anything count it, and only then is the next question asked.
+            await self.journal.append(answer)
+            self.recorded += 1
+            self._show()
+            await queue.put(key)
+
+    async def _judge_again(self, keys: list[Key], queue: asyncio.Queue[Key]) -> None:
+        for key in keys:
+            await queue.put(key)
+
+    async def _judge(self, queue: asyncio.Queue[Key], verifier: Verifier) -> None:
+        while True:
+            key = await queue.get()
+            answer = self.journal.read(key)
+            reason, detail = await self._verdict(answer, verifier)
+            await self.journal.judge(key, reason, detail)
+            self.tally[reason] += 1
+            self._show()
+            queue.task_done()
+
+    async def _verdict(self, answer: Answer, verifier: Verifier) -> tuple[str | None, str]:
+        trace = trace_of(answer)
+        fault = fault_of(answer, trace)
+        if fault:
+            return fault
+        verdict = await verifier.verdict(self.by_key[answer.key].reference, trace.response)
+        return verdict.reason, verdict.detail
+
+    async def _watch_claim(self) -> None:
+        """A newer attempt has taken over: stop spending money on what cannot be published."""
+        while True:
+            await asyncio.sleep(_CLAIM_SECONDS)
+            await asyncio.to_thread(self.output.check_claim)
+
+    async def _drain_limit(self) -> None:
+        """After SIGTERM the answers on their way have so long to arrive and be recorded."""
+        await self.stopping.wait()
+        _log.warning("asked to stop: waiting for the answers on their way")
+        await asyncio.sleep(_DRAIN_SECONDS)
+        raise self._stopped()
+
+    def _stopped(self) -> Terminated:
+        return Terminated(
+            f"asked to stop; {self.recorded} of {self.wanted} answers are recorded and the next attempt continues "
+            "from them"
+        )
+
+    def _show(self) -> None:
+        accepted = self.tally[None]
+        rejected = sum(n for reason, n in self.tally.items() if reason is not None)
+        self.metrics.set("traces_accepted", accepted)
+        for reason, number in self.tally.items():
+            if reason is not None:
+                self.metrics.set("traces_rejected", number, reason=reason)
+        self.metrics.set("completion_tokens", self.journal.completion_tokens)
+        self.progress.update(
+            self.recorded,
+            accepted=accepted,
+            rejected=rejected,
+            tokens=self.journal.completion_tokens,
+        )
+
+    def _publish(self) -> dict[str, Any]:
+        """Write the data set and the result. Raises DataFault NothingAccepted when there is nothing to train on."""
+        self.output.check_claim()
+        numbers = self._numbers()
+        parent = self.output.folder(PARTIAL) if self.output.is_local else None
+        with storage_errors(self.output.url(PARTIAL)), tempfile.TemporaryDirectory(prefix="build-", dir=parent) as name:
+            build = Path(name)
+            self._write(build, numbers)
+            self.output.check_claim()
+            self.output.install(build / "rejected.parquet", "rejected/part-00000.parquet")
+            self.output.install(build / "sample.md", "sample.md")
+            if not numbers["accepted"]:
+                raise self._nothing_accepted(numbers)
+            self.output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
+        teacher = self.config.teacher
+        details = {
+            "teacher": {"name": teacher.name, "model": teacher.model, "termsReference": teacher.terms_reference},
+            "sources": [s.uri for s in self.config.sources],
+        }
+        outputs = {"dataset": "dataset/", "rejected": "rejected/", "sample": "sample.md"}
+        return dict(self.output.publish(numbers, outputs, details=details).numbers)
+
+    def _numbers(self) -> dict[str, Any]:
+        verdicts = Counter(v for _, _, v, _ in self._judged())
+        accepted = verdicts.pop(None, 0)
+        return {
+            "questions": len(self.questions),
+            "accepted": accepted,
+            "rejected": verdicts.total(),
+            "rejectedByReason": dict(sorted(verdicts.items(), key=lambda item: (-item[1], str(item[0])))),
+            "duplicates": self.duplicates,
+            "requests": self.journal.requests,
+            "promptTokens": self.journal.prompt_tokens,
+            "completionTokens": self.journal.completion_tokens,
+        }
+
+    def _judged(self) -> Iterator[tuple[Question, int, str | None, str]]:
+        """(question, sample, reason or None, detail) of all answers, in the order of the questions."""
+        for question in self.questions:
+            for sample in range(self.config.generate.samples):
+                verdict = self.journal.entries[question.key, sample].verdict
+                assert verdict is not None
+                yield question, sample, *verdict
+
+    def _write(self, build: Path, numbers: dict[str, Any]) -> None:
+        verdicts = [reason for _, _, reason, _ in self._judged()]
+        seed = self.context.config.seed
+        shown = dataset.choose([i for i, r in enumerate(verdicts) if r is None], _SAMPLED_ACCEPTED, seed)
+        shown |= dataset.choose([i for i, r in enumerate(verdicts) if r is not None], _SAMPLED_REJECTED, seed)
+        sampled = []
+        with (
+            dataset.Writer(build / "dataset.parquet", dataset.COLUMNS) as good,
+            dataset.Writer(build / "rejected.parquet", dataset.REJECTED_COLUMNS) as bad,
+        ):
+            for position, (question, sample, reason, detail) in enumerate(self._judged()):
+                row = dataset.row_of(question, sample, trace_of(self.journal.read((question.key, sample))))
+                if reason is None:
+                    good.add(row)
+                else:
+                    row |= {"reason": reason, "detail": detail}
+                    bad.add(row)
+                if position in shown:
+                    sampled.append(row)
+        teacher = self.config.teacher
+        summary = [
+            ("teacher", f"{teacher.name}: {teacher.model}"),
+            ("terms", teacher.terms_reference or "none given"),
+            *((name, str(numbers[name])) for name in ("questions", "accepted", "rejected", "duplicates")),
+            *((f"rejected: {reason}", str(number)) for reason, number in numbers["rejectedByReason"].items()),
+        ]
+        page = dataset.sample_page(f"Traces of {self.context.config.run.name}", summary, sampled)
+        (build / "sample.md").write_text(page, encoding="utf-8")
+
+    def _nothing_accepted(self, numbers: dict[str, Any]) -> DataFault:
+        why = ", ".join(f"{reason} {number}" for reason, number in numbers["rejectedByReason"].items())
+        return DataFault(
+            f"none of {numbers['rejected']} answers of teacher {self.config.teacher.name!r} was accepted ({why}); see "
+            f"{self.output.url('rejected/')} and check the references and the teacher",
+            reason=reasons.NOTHING_ACCEPTED,
+        )

@@ -1,0 +1,84 @@
+"""What is recorded of one answer, and how it reads as a trace."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from distillstages.common import reasons, traceformat
+from distillstages.common.traceformat import Trace
+
+# Text that would end or open a turn or a thought in some trace format: a trace that holds it cannot be told apart from
+# its own frame, so it is not taught.
+_FRAME_MARKERS: Final = (
+    "<think>",
+    "</think>",
+    "<|begin_of_thought|>",
+    "<|end_of_thought|>",
+    "<|begin_of_solution|>",
+    "<|end_of_solution|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of the teacher to sample number `sample` of the question `key`, as it came.
+
+    `error` is (reason, detail) when no usable answer was to be had; `requests` counts the requests it took."""
+
+    key: str
+    sample: int
+    content: str = ""
+    reasoning: str = ""
+    finish: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    requests: int = 1
+    model: str = ""
+    error: tuple[str, str] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"kind": "answer", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Answer:
+        """The inverse of `as_dict`. Raises KeyError, TypeError."""
+        fields = {name: document[name] for name in cls.__slots__}
+        fields["error"] = tuple(fields["error"]) if fields["error"] else None
+        return cls(**fields)
+
+
+def trace_of(answer: Answer) -> Trace:
+    """Thinking and visible response: from the API's own field for reasoning, else from markers in the text."""
+    if answer.reasoning.strip():
+        # Some servers repeat the thinking inside the content.
+        content = (
+            traceformat.split("Think", answer.content).response if "</think>" in answer.content else answer.content
+        )
+        return Trace(answer.reasoning.strip(), content.strip())
+    shape = "SkyT1" if "<|begin_of_thought|>" in answer.content else "Think"
+    thinking, response = traceformat.split(shape, answer.content)
+    return Trace(thinking.strip(), response.strip())
+
+
+def fault_of(answer: Answer, trace: Trace) -> tuple[str, str] | None:
+    """(reason, detail) for which a trace is rejected before its answer is looked at, or None."""
+    if answer.error:
+        return answer.error
+    if answer.finish == "length":
+        return (
+            reasons.TRUNCATED,
+            f"cut off after {answer.completion_tokens} tokens (finish_reason length); raise maxTokens",
+        )
+    if answer.finish == "content_filter":
+        return reasons.CONTENT_FILTERED, "the teacher's content filter ended the answer"
+    if not trace.response:
+        return reasons.MALFORMED, "no visible response" + (" after the thinking" if trace.thinking else "")
+    for marker in _FRAME_MARKERS:
+        if marker in trace.thinking or marker in trace.response:
+            return reasons.MALFORMED, f"the text holds the marker {marker}"
+    return None

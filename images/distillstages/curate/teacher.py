@@ -1,0 +1,223 @@
+"""The teacher: an OpenAI-compatible chat endpoint, asked until it answers or until it is clear that it will not.
+
+| what comes back                        | what happens                                                           |
+| -------------------------------------- | ---------------------------------------------------------------------- |
+| 401, 403                               | ConfigFault TeacherUnauthorized at once, naming the Secret and the key |
+| 404; 400 about the model               | ConfigFault TeacherRefused at once                                     |
+| other 4xx                              | TeacherRefused before the first answer, then this trace RequestRefused |
+| 429                                    | all wait (Retry-After), ask again; without any answer: 75              |
+| 5xx, timeout, connection, not our JSON | wait, ask again; then 75, or this trace is rejected if others go well  |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from distillstages.common import logs, reasons
+from distillstages.common.config import Generate
+from distillstages.common.config import Teacher as TeacherConfig
+from distillstages.common.exit import ConfigFault, Temporary
+from distillstages.curate.backoff import Backoff, retry_after
+from distillstages.curate.records import Answer
+from distillstages.curate.replies import Failure, Reply, parse_completion, problem_of
+
+_MAX_BODY_BYTES: Final = 64 << 20
+_LONGEST_WAIT_SECONDS: Final = 900.0
+_GARBAGE_TRIES: Final = 3
+_TAIL: Final = 3
+
+
+class Teacher:
+    """Asks one endpoint. `remaining()` is how many answers are still wanted, `answered` how many usable answers earlier
+    attempts have recorded. Use as an async context manager; safe for any number of concurrent `ask`."""
+
+    def __init__(
+        self,
+        config: TeacherConfig,
+        generate: Generate,
+        *,
+        api_key: str | None,
+        backoff: Backoff | None = None,
+        answered: int = 0,
+        remaining: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.config = config
+        self.generate = generate
+        self.backoff = backoff or Backoff()
+        self.successes = 0
+        self.in_flight = 0
+        self._answered_before = answered
+        self._remaining = remaining
+        self._resume_at = 0.0
+        self._length_field = "max_tokens"
+        self._url = config.url.rstrip("/") + "/chat/completions"
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=config.max_concurrency)
+        # The deadline of a request is ours, over all of it; a server that drips would outlive httpx's.
+        self._client = httpx.AsyncClient(headers=headers, limits=limits, timeout=None, follow_redirects=False)
+
+    async def __aenter__(self) -> Teacher:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def ask(self, key: str, sample: int, question: str) -> Answer:
+        """One answer. Raises ConfigFault where asking again is useless, Temporary where the teacher is away."""
+        requests = failures = 0
+        seen = self.successes
+        at_start = self.successes
+        while True:
+            await self._wait_for_quota()
+            requests += 1
+            reply = await self._request(question)
+            if isinstance(reply, Reply):
+                self.successes += 1
+                return Answer(
+                    key,
+                    sample,
+                    reply.content,
+                    reply.reasoning,
+                    reply.finish,
+                    reply.prompt_tokens,
+                    reply.completion_tokens,
+                    requests,
+                    reply.model,
+                )
+            if reply.kind == "changed":
+                continue
+            if reply.kind == "refused":
+                return Answer(key, sample, requests=requests, error=self._refused(reply))
+            if reply.kind == "limited" and self.successes > seen:
+                failures = 0  # others get through: this is a queue, not an outage
+            seen = self.successes
+            failures += 1
+            if reply.retry_after is not None and reply.retry_after > _LONGEST_WAIT_SECONDS:
+                raise self._away(reply, requests)
+            limit = self.config.max_attempts_per_request
+            if failures >= (min(limit, _GARBAGE_TRIES) if reply.kind == "garbage" else limit):
+                if not self._blame_question(reply, self.successes > at_start):
+                    raise self._away(reply, requests)
+                reason = reasons.MALFORMED if reply.kind == "garbage" else reasons.REQUEST_FAILED
+                return Answer(key, sample, requests=requests, error=(reason, reply.detail))
+            await self._pause(reply, failures)
+
+    def _blame_question(self, reply: Failure, others_succeed: bool) -> bool:
+        """Whether the question rather than the teacher is at fault: others were answered meanwhile, or it is among the
+        last few and many were answered before. A connection that fails is never the question's fault."""
+        if reply.kind in ("connection", "limited"):
+            return False
+        return others_succeed or (self.successes + self._answered_before > 0 and self._remaining() <= _TAIL)
+
+    async def _wait_for_quota(self) -> None:
+        while (seconds := self._resume_at - time.monotonic()) > 0:
+            await asyncio.sleep(self.backoff.after(seconds))
+
+    async def _pause(self, reply: Failure, failures: int) -> None:
+        if reply.retry_after is not None:
+            # One quota for all of us: everybody waits.
+            self._resume_at = max(self._resume_at, time.monotonic() + reply.retry_after)
+            return
+        await asyncio.sleep(self.backoff.wait(failures))
+
+    async def _request(self, question: str) -> Reply | Failure:
+        self.in_flight += 1
+        try:
+            async with asyncio.timeout(self.config.request_timeout_seconds):
+                async with self._client.stream("POST", self._url, json=self._body(question)) as response:
+                    body = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        if len(body) > _MAX_BODY_BYTES:
+                            return Failure("garbage", f"an answer of more than {_MAX_BODY_BYTES >> 20} MiB")
+            return self._judge(response, bytes(body))
+        except TimeoutError:
+            return Failure("timeout", f"no complete answer within {self.config.request_timeout_seconds:g} s")
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise ConfigFault(
+                f"{self._who()}: the URL cannot be used ({error})", reason=reasons.TEACHER_REFUSED
+            ) from None
+        except httpx.DecodingError as error:
+            return Failure("garbage", f"an answer that cannot be decoded ({error})")
+        except httpx.HTTPError as error:
+            return Failure("connection", f"{type(error).__name__}: {error}"[:300])
+        finally:
+            self.in_flight -= 1
+
+    def _body(self, question: str) -> dict[str, Any]:
+        messages = [{"role": "user", "content": question}]
+        if self.generate.system_prompt:
+            messages.insert(0, {"role": "system", "content": self.generate.system_prompt})
+        return {
+            "model": self.config.model,
+            "messages": messages,
+            "temperature": self.generate.temperature,
+            "top_p": self.generate.top_p,
+            self._length_field: self.generate.max_tokens,
+        }
+
+    def _judge(self, response: httpx.Response, body: bytes) -> Reply | Failure:
+        """Raises ConfigFault for what no repetition changes."""
+        status = response.status_code
+        if status == 200:
+            return parse_completion(body)
+        problem = problem_of(body)
+        said = f"HTTP {status}: {logs.redact(problem.message)}"[:400]
+        if status in (401, 403):
+            raise self._unauthorized(said)
+        wait = retry_after(response.headers.get("retry-after"), datetime.datetime.now(datetime.UTC))
+        if status == 429:
+            return Failure("limited", said, wait)
+        if status >= 500 or status in (408, 409, 425):
+            return Failure("server", said, wait)
+        if status == 400 and "max_completion_tokens" in problem.message and self._length_field == "max_tokens":
+            self._length_field = "max_completion_tokens"  # OpenAI's newer models know only this name
+            return Failure("changed", said)
+        if status == 404 or 300 <= status < 400 or problem.is_about_model:
+            where = f" to {response.headers['location']}" if "location" in response.headers else ""
+            raise ConfigFault(
+                f"{self._who()} refused: {said}{where}; check the endpoint's url and model",
+                reason=reasons.TEACHER_REFUSED,
+            )
+        return Failure("refused", said)
+
+    def _refused(self, reply: Failure) -> tuple[str, str]:
+        """A request refused as such. Before any answer the request's form is suspected, not the question."""
+        if self.successes + self._answered_before == 0:
+            raise ConfigFault(
+                f"{self._who()} refused the first request: {reply.detail}; check model, maxTokens, temperature and "
+                "topP against what the endpoint accepts",
+                reason=reasons.TEACHER_REFUSED,
+            )
+        return reasons.REQUEST_REFUSED, reply.detail
+
+    def _unauthorized(self, said: str) -> ConfigFault:
+        key = self.config.api_key
+        if key is None:
+            advice = "no API key is configured: set apiKeySecretRef on the model's endpoint"
+        else:
+            advice = f"check the key {key.key!r} of the Secret {key.secret!r}"
+        return ConfigFault(
+            f"{self._who()} does not accept our credentials ({said}); {advice}", reason=reasons.TEACHER_UNAUTHORIZED
+        )
+
+    def _away(self, reply: Failure, requests: int) -> Temporary:
+        reason = {"limited": reasons.TEACHER_RATE_LIMITED, "garbage": reasons.TEACHER_GARBAGE}
+        return Temporary(
+            f"{self._who()} gave no usable answer in {requests} requests, last: {reply.detail}; what was answered is "
+            "recorded and the next attempt continues",
+            reason=reason.get(reply.kind, reasons.TEACHER_UNAVAILABLE),
+            retry_after_seconds=reply.retry_after if reply.retry_after is not None else self.backoff.cap_seconds,
+        )
+
+    def _who(self) -> str:
+        parts = urlsplit(self.config.url)
+        place = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+        return f"teacher {self.config.name!r} (model {self.config.model!r} at {place})"
