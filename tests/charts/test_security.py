@@ -69,6 +69,7 @@ def test_the_operator_may_do_nothing_to_secrets_nodes_or_roles(render: Render, v
 def test_the_operator_reads_runs_and_writes_their_status_only(default: list[Object]) -> None:
     of_runs = {(resource, verb) for group, resource, verb in granted(default) if group == "distillrun.dev"}
     assert {verb for resource, verb in of_runs if resource == "distillruns"} == {"get", "list", "watch"}
+    assert {pair for pair in of_runs if pair[0] != "distillruns"} == {("distillruns/status", "patch")}
 
 
 def test_pods_are_only_read(default: list[Object]) -> None:
