@@ -118,21 +118,20 @@ class Operator:
         await self.server.start(self.options.host, self.options.port)
         logger.info("Operator %s %s listens on port %d.", self.identity, __version__, self.server.port)
         self._catch_signals()
-        filled, stop_kopf = asyncio.Event(), asyncio.Event()
+        filled = asyncio.Event()
         # These tasks exist before kopf starts: when kopf stops it cancels what was started after it, and only that.
         tasks = {
             asyncio.create_task(self.stopping.wait(), name="stop"),
             asyncio.create_task(self._lead(filled), name="leadership"),
             asyncio.create_task(self.puller.run(), name="progress"),
-            asyncio.create_task(self._keep_cache(filled, stop_kopf), name="cache"),
+            asyncio.create_task(self._keep_cache(filled), name="cache"),
         }
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         # Nothing may keep a process that no longer leads, or is told to go, from going.
         asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, os._exit, 1)
         await self.queue.stop()
         await self.lease.release()
-        stop_kopf.set()
-        await _end(tasks)
+        await _cancel(tasks)
         await self.server.stop()
         await self.client.close()
         await self.unguarded.close()
@@ -148,30 +147,37 @@ class Operator:
             group.create_task(self.queue.run())
             group.create_task(self.lease.keep())
 
-    async def _keep_cache(self, filled: asyncio.Event, stop: asyncio.Event) -> None:
+    async def _keep_cache(self, filled: asyncio.Event) -> None:
         """Fill the cache, then have kopf and the relist check keep it true."""
         await self._wait_for_definition()
         await self.relist.fill()
         filled.set()
-        registry = handlers.registry(self.connection, self.cache, self.queue.add, self._told)
-        ready = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            watches = group.create_task(
-                kopf.operator(
-                    registry=registry,
-                    settings=handlers.settings(),
-                    standalone=True,
-                    clusterwide=not self.options.namespaces,
-                    namespaces=self.options.namespaces,
-                    stop_flag=stop,
-                    ready_flag=ready,
-                )
-            )
-            await ready.wait()
+        relist = asyncio.create_task(self.relist.run(), name="relist")
+        ready, stop = asyncio.Event(), asyncio.Event()
+        watches = asyncio.create_task(
+            kopf.operator(
+                registry=handlers.registry(self.connection, self.cache, self.queue.add, self._told),
+                settings=handlers.settings(),
+                standalone=True,
+                clusterwide=not self.options.namespaces,
+                namespaces=self.options.namespaces,
+                stop_flag=stop,
+                ready_flag=ready,
+            ),
+            name="watches",
+        )
+        started = asyncio.create_task(ready.wait(), name="start of the watches")
+        try:
+            await asyncio.wait({started, watches}, return_when=asyncio.FIRST_COMPLETED)
             self._catch_signals()  # kopf has put its own handlers there
-            relist = group.create_task(self.relist.run())
-            await asyncio.wait({watches})
-            relist.cancel()
+            await asyncio.wait({relist, watches}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.set()
+            await _cancel({relist, started})
+            await asyncio.wait({watches}, timeout=SHUTDOWN_SECONDS / 2)
+        for task in (watches, relist):
+            if not task.cancelled():
+                task.result()  # raises what ended it
 
     async def _wait_for_definition(self) -> None:
         """Wait until the API server knows DistillRuns: the definition may be installed after the operator."""
@@ -203,13 +209,8 @@ class Operator:
         self.stopping.set()
 
 
-async def _end(tasks: set[asyncio.Task[Any]]) -> None:
-    """Let the watches end by themselves, which they were asked to, and cancel the rest."""
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
     for task in tasks:
-        if task.get_name() != "cache":
-            task.cancel()
-    _, late = await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS / 2)
-    for task in late:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -291,11 +292,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says. The exit code."""
     parsed = arguments(sys.argv[1:] if argv is None else argv)
     if parsed.command == "crd":
-        import yaml
-
         from distillrun.api import schema
 
-        print(yaml.safe_dump(schema.crd(), sort_keys=False, allow_unicode=True, width=120), end="")
+        print(schema.to_yaml(schema.crd()), end="")
         return 0
 
     from distillrun.build.objects import build

@@ -5,7 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -35,6 +43,7 @@ class Metrics:
     """All metrics of one operator, in a registry of its own."""
 
     def __init__(self, cache: Cache) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         self.reconcile_seconds = Histogram(
             "distillrun_reconcile_seconds", "Time of one pass over a run.", buckets=BUCKETS, registry=registry
