@@ -1,0 +1,89 @@
+"""A pretended kubelet for API servers without nodes: it writes pods' statuses as a kubelet would, and runs nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.kube import Kube, wait_for
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class PretendKubelet:
+    """Moves the pods of one namespace through their lives."""
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self.kube = kube
+        self.namespace = namespace
+
+    def pods(self, stage: str, attempt: int = 1, count: int = 1) -> list[dict[str, Any]]:
+        """The stage's pods of an attempt, once there are `count` of them."""
+        selector = f"distillrun.dev/stage={stage},distillrun.dev/attempt={attempt}"
+
+        def enough() -> list[dict[str, Any]] | None:
+            found = self.kube.list("pods", self.namespace, selector)
+            return found if len(found) >= count else None
+
+        found: list[dict[str, Any]] = wait_for(f"{count} pods of {stage} attempt {attempt}", enough)
+        return found
+
+    def start(self, stage: str, attempt: int = 1, count: int = 1) -> None:
+        """The stage's pods run."""
+        for pod in self.pods(stage, attempt, count):
+            self._write(pod, "Running", {"running": {"startedAt": _now()}}, ready=True)
+
+    def wait(self, stage: str, reason: str, message: str) -> None:
+        """The stage's container cannot start for a reason."""
+        for pod in self.pods(stage):
+            self._write(pod, "Pending", {"waiting": {"reason": reason, "message": message}})
+
+    def end(
+        self, stage: str, code: int = 0, attempt: int = 1, count: int = 1, only: int | None = None, **message: Any
+    ) -> None:
+        """The stage's pods, or the one at index `only`, end with a code and a termination message."""
+        text = json.dumps(message)
+        for pod in self.pods(stage, attempt, count):
+            if only not in (None, int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"])):
+                continue
+            terminated = {
+                "exitCode": code,
+                "reason": "Completed" if code == 0 else "Error",
+                "message": text,
+                "startedAt": _now(),
+                "finishedAt": _now(),
+            }
+            self._write(pod, "Succeeded" if code == 0 else "Failed", {"terminated": terminated})
+
+    def succeed(self, stage: str, count: int = 1, **numbers: Any) -> None:
+        """The stage's pods start and succeed with the numbers."""
+        self.start(stage, count=count)
+        artifact = f"file:///mnt/distillrun/{self.namespace}/{stage}/x/"
+        self.end(stage, count=count, outcome="Succeeded", artifact=artifact, numbers=numbers)
+
+    def _write(self, pod: dict[str, Any], phase: str, state: dict[str, Any], ready: bool = False) -> None:
+        container = pod["spec"]["containers"][0]
+        status = {
+            "phase": phase,
+            "startTime": _now(),
+            "conditions": [
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": pod["metadata"]["creationTimestamp"]},
+                {"type": "Ready", "status": str(ready), "lastTransitionTime": _now()},
+            ],
+            "containerStatuses": [
+                {
+                    "name": container["name"],
+                    "image": container["image"],
+                    "imageID": "",
+                    "ready": ready,
+                    "restartCount": 0,
+                    "state": state,
+                }
+            ],
+        }
+        name = pod["metadata"]["name"]
+        patch = json.dumps({"status": status})
+        self.kube.must("patch", "pod", name, "-n", self.namespace, "--subresource=status", "--type=merge", "-p", patch)
