@@ -103,21 +103,24 @@ def _stale(run: Run, observed: Observed, steps: list[Step], before: Status) -> t
 
     A Job of an attempt that status does not name as ended yet is spared: its outcome and cost must be written first.
     """
+    serving_wanted = any(want.role == "server" for step in steps for want in step.ensure)
     keep = {step.stage.job_name for step in steps} | {want.name for step in steps for want in step.ensure}
-    known = {stage.job_name for stage in before.stages if stage.job_name}
+    keep |= {stage.job_name for stage in before.stages if stage.job_name}
+    server = names.server(run.name)
     refs = [
         Ref("Job", job.name, job.uid)
         for job in observed.jobs.values()
-        if job.name not in keep and job.name not in known and job.owner_uid == run.uid and not job.deleting
+        if job.name not in keep and job.owner_uid == run.uid and not job.deleting
     ]
     refs += [
         Ref(child.kind, child.name, child.uid)
         for child in observed.children.values()
-        if child.kind in ("Deployment", "Service")
-        and child.name == names.server(run.name)
-        and child.name not in keep
-        and child.owner_uid == run.uid
+        if child.owner_uid == run.uid
         and not child.deleting
+        and (
+            (child.kind == "ConfigMap" and child.name not in keep)
+            or (child.kind in ("Deployment", "Service") and child.name == server and not serving_wanted)
+        )
     ]
     asked = [ref for step in steps for ref in step.delete]
     return tuple({(ref.kind, ref.name): ref for ref in (*asked, *refs)}.values())
