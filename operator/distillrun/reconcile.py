@@ -104,14 +104,15 @@ class Reconciler:
     async def _ensure(self, key: Key, run: Run, decision: Decision, attempted: set[tuple[str, str]]) -> bool:
         """Create and apply what must exist. Whether that changed what is known of names that are taken or refused.
 
-        A name that this pass did not get is not asked for twice in one pass.
+        They come in the order in which they need each other: what follows a name that was not got is not made, or a
+        Job would run with somebody else's configuration. Such a name is not asked for twice in one pass.
         """
         troubles = self._remembered(key, run)
         changed = False
         for want in decision.ensure:
             name = (want.kind, want.name)
             if name in attempted:
-                continue
+                break
             met = await self.applier.ensure(run, self.build(want, run, self.settings), immutable=want.immutable)
             if met is None:
                 changed |= troubles.pop(name, None) is not None
@@ -122,6 +123,7 @@ class Reconciler:
                 changed = True
                 logger.warning("%s", _words(met))
             troubles[name] = (met, self.clock() + MEMORY)
+            break
         return changed
 
     async def _status(self, run: Run, decision: Decision) -> Run:
