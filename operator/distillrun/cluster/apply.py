@@ -86,13 +86,15 @@ class Applier:
             raise
         written = project.run(answer)
         if written.status != wanted:
-            logger.warning(
-                "The API server did not keep the status as it was written; does the installed CRD fit this operator? "
-                "Fields that differ: %s",
-                sorted(merge_diff(written.status, wanted)),
-            )
-            # Without this note the next pass would find the same difference and write it again, for ever.
+            # Without this note a status that the server changes would be written by every pass, for ever.
             self._written[run.uid] = (written.resource_version, copy.deepcopy(wanted))
+            lost = sorted(name for name in wanted if not contains(written.status.get(name), wanted[name]))
+            if lost:
+                logger.warning(
+                    "The API server did not keep the status as it was written; does the installed definition fit this "
+                    "operator? Fields that differ: %s",
+                    ", ".join(lost),
+                )
         self.cache.upsert(RUN.kind, answer)
         return written
 
@@ -192,6 +194,16 @@ def merge_diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
         elif name not in old or before != value:
             change[name] = value
     return change
+
+
+def contains(stored: Any, written: Any) -> bool:
+    """Whether all that was written is stored; defaults that the server added beside it do not matter."""
+    if isinstance(written, Mapping):
+        return isinstance(stored, Mapping) and all(contains(stored.get(name), value) for name, value in written.items())
+    if isinstance(written, list):
+        pairs = zip(stored, written, strict=True) if isinstance(stored, list) and len(stored) == len(written) else None
+        return pairs is not None and all(contains(one, other) for one, other in pairs)
+    return bool(stored == written)
 
 
 def without_none(value: Any) -> Any:
