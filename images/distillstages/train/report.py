@@ -1,0 +1,167 @@
+"""What the ranks tell each other and the world after each optimizer step."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from distillstages.common.artifacts import storage_errors
+from distillstages.common.exit import Fault
+from distillstages.common.metrics import Metrics
+from distillstages.common.progress import Progress
+
+
+class Report(TrainerCallback):
+    """Counts tokens over all ranks, agrees on stopping, and on rank 0 (`log` not None) writes the numbers.
+
+    A SIGTERM may reach one rank only, and a checkpoint needs all of them: so each step the ranks add up who was asked
+    to stop, and if anyone was, all save a checkpoint after the same step and end (`stopped` is then True).
+    `tokens()` is this rank's count of tokens so far."""
+
+    def __init__(
+        self,
+        stopping: threading.Event,
+        tokens: Callable[[], int],
+        *,
+        log: StepLog | None,
+        device: torch.device,
+    ) -> None:
+        self.stopping = stopping
+        self.tokens = tokens
+        self.log = log
+        self.device = device
+        self.stopped = False
+        self._tokens_before = 0
+        self._step_tokens = 0
+        self._since = time.monotonic()
+        self._step_seconds = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Shows where training starts from."""
+        self._since = time.monotonic()
+        if self.log:
+            self.log.begin(state.global_step, state.max_steps)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """One small all-reduce: tokens of this step, and whether any rank was asked to stop."""
+        now = self.tokens()
+        sums = torch.tensor([now - self._tokens_before, int(self.stopping.is_set())], dtype=torch.int64)
+        sums = sums.to(self.device)
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+        self._tokens_before = now
+        self._step_tokens, asked = (int(value) for value in sums.tolist())
+        self._step_seconds, self._since = time.monotonic() - self._since, time.monotonic()
+        if state.global_step >= state.max_steps:
+            control.should_save = False  # the model itself follows at once
+        elif asked:
+            self.stopped = True
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Writes the step's numbers. Raises Fault for a loss that is not a number: it never becomes one again."""
+        if not logs or "loss" not in logs:
+            return
+        loss, gradient_norm = float(logs["loss"]), float(logs.get("grad_norm", math.nan))
+        if self.log:
+            self.log.step(
+                state.global_step,
+                loss=loss,
+                gradient_norm=gradient_norm,
+                learning_rate=float(logs.get("learning_rate", math.nan)),
+                tokens=self._step_tokens,
+                seconds=self._step_seconds,
+            )
+        if not math.isfinite(loss):
+            raise Fault(
+                f"the loss is {loss} at step {state.global_step} (gradient norm {gradient_norm}): training has diverged. "
+                "Lower learningRate, raise warmupRatio, or look for broken rows in the dataset"
+            )
+
+
+class StepLog:
+    """metrics.jsonl (one line a step, appended by every attempt), the progress port and the progress bar."""
+
+    def __init__(self, path: Path, attempt: int, metrics: Metrics, progress: Progress) -> None:
+        self.path = path
+        self.attempt = attempt
+        self.metrics = metrics
+        self.progress = progress
+
+    def begin(self, done: int, total: int) -> None:
+        """Training starts after `done` of `total` steps."""
+        self.progress.update(done, total=total)
+
+    def step(
+        self, step: int, *, loss: float, gradient_norm: float, learning_rate: float, tokens: int, seconds: float
+    ) -> None:
+        """One optimizer step over `tokens` tokens (all ranks, padding left out) that took `seconds`."""
+        rate = tokens / seconds if seconds > 0 else 0.0
+        line = {
+            "step": step,
+            "loss": _number(loss),
+            "gradNorm": _number(gradient_norm),
+            "learningRate": _number(learning_rate),
+            "tokens": tokens,
+            "time": round(time.time(), 3),
+            "attempt": self.attempt,
+        }
+        with storage_errors(str(self.path)), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in (
+            ("loss", loss),
+            ("gradient_norm", gradient_norm),
+            ("learning_rate", learning_rate),
+            ("tokens_per_second", rate),
+            ("step_seconds", seconds),
+        ):
+            self.metrics.set(name, value)
+        self.progress.update(step, loss=loss, tokensPerSecond=round(rate, 1), learningRate=learning_rate)
+
+    def checkpoint(self, step: int) -> None:
+        """A checkpoint after `step` steps is whole."""
+        self.metrics.set("checkpoint_step", step)
+        self.metrics.set("checkpoint_timestamp_seconds", time.time())
+
+    def tokens(self) -> int:
+        """Tokens trained on in all attempts, each step counted once."""
+        return sum(int(line["tokens"]) for line in read_steps(self.path).values())
+
+
+def read_steps(path: Path) -> dict[int, dict[str, Any]]:
+    """metrics.jsonl by step, the last line of each (a resumed run repeats steps). Broken lines are skipped."""
+    steps: dict[int, dict[str, Any]] = {}
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return steps
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+            steps[int(row["step"])] = row
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that was being written when its process was killed
+    return steps
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,205 @@
+"""One rank of the training. Read `train` from top to bottom: it is the whole stage.
+
+torchrun starts this module on every node, as many times as there are GPUs (or CPU shares) to use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillstages.common import traceformat, worker
+from distillstages.common.artifacts import storage_errors
+from distillstages.common.exit import Fault, StageError, Terminated
+from distillstages.common.progress import Progress
+from distillstages.common.worker import Context
+from distillstages.train import dataset, deepspeed_config, examples, plan, student
+
+if TYPE_CHECKING:
+    from distillstages.train.checkpoints import Checkpoint, Checkpoints
+    from distillstages.train.student import Conversation
+    from distillstages.train.trainer import Trainer
+
+_log = logging.getLogger("distillstages.train")
+
+
+def train(context: Context) -> Mapping[str, Any]:
+    """Trains the student and publishes the model; returns the headline numbers. Every rank runs this."""
+    config, output = context.config.train, context.output
+    assert config is not None
+    is_first = os.environ.get("RANK", "0") == "0"
+
+    # What can be wrong with the input is found before anything slow: no torch so far.
+    batches = plan.split_batch(config)
+    folder = student.fetch(config.student)
+    system_prompt = config.system_prompt or traceformat.default_system_prompt(config.trace_format)
+    conversation = student.load_conversation(folder, config.student.uri, system_prompt)
+    data = examples.encode_rows(
+        conversation,
+        config.trace_format,
+        dataset.read_rows(config.dataset),
+        limit=config.max_sequence_length,
+        on_overlong=config.on_overlong,
+    )
+    _say("examples ready", examples=len(data.rows), longest=data.longest, dropped=data.dropped, cut=data.truncated)
+    _stop_if_asked(context)
+
+    import torch
+
+    from distillstages.train import arguments, ranks
+    from distillstages.train.checkpoints import Checkpoints
+    from distillstages.train.report import Report, StepLog
+    from distillstages.train.trainer import Collator, Trainer
+
+    on_gpu = torch.cuda.is_available()
+    ranks.begin(on_gpu)
+
+    # Rank 0 alone looks for a checkpoint to continue from; all must see the same one, or begin at the beginning.
+    checkpoints = Checkpoints(output, keep=config.checkpoint.keep)
+    if is_first:
+        checkpoints.prepare()
+    resume: Checkpoint | None = ranks.agree(checkpoints.newest(batches.ranks) if is_first else None)
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    if not ranks.all_true(checkpoints.partial.is_dir() and (resume is None or resume.path.is_dir()), device):
+        raise Fault(f"{checkpoints.folder} is not the same folder on all nodes; training needs a volume shared by them")
+
+    # The arguments come before the model: from then on from_pretrained loads it in ZeRO-3 shards.
+    deepspeed = deepspeed_config.build(config, batches, on_gpu=on_gpu)
+    arguments_ = arguments.build(
+        config, batches, deepspeed, folder=checkpoints.partial, seed=context.config.seed, on_gpu=on_gpu
+    )
+    model = _load_model(folder, config.precision, on_gpu)
+    for name, value in student.generation_settings(conversation, model.generation_config.eos_token_id).items():
+        setattr(model.generation_config, name, value)
+    _stop_if_asked(context)
+
+    with contextlib.ExitStack() as stack:
+        log = None
+        if is_first:
+            done, total = resume.step if resume else 0, config.max_steps or 0
+            progress = stack.enter_context(Progress(context.metrics, unit="steps", total=total, done=done))
+            log = StepLog(output.path("metrics.jsonl"), output.attempt, context.metrics, progress)
+
+        def publish(step: int) -> None:
+            """On every rank, after it wrote its part of a checkpoint."""
+            torch.distributed.barrier()
+            if is_first and log:
+                checkpoints.publish(step, batches.ranks)
+                log.checkpoint(step)
+
+        trainer = Trainer(
+            model,
+            args=arguments_,
+            train_dataset=_as_dataset(data),
+            processing_class=conversation.tokenizer,
+            data_collator=Collator(conversation.padding, on_all=config.loss_on == "All"),
+            normalization=config.loss_normalization,
+            publish=publish,
+        )
+        report = Report(context.stopping, lambda: trainer.tokens, log=log, device=device)
+        trainer.add_callback(report)
+        _quieten(trainer)
+        parameters = sum(getattr(each, "ds_numel", each.numel()) for each in model.parameters())
+        _say("training", parameters=parameters, ranks=batches.ranks, resumedFromStep=resume.step if resume else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(resume.path) if resume else None)
+            if not report.stopped:
+                _save_model(trainer, checkpoints, conversation, is_first)
+        except StageError:
+            raise
+        except Exception as error:
+            if context.stopping.is_set():
+                raise Terminated("asked to stop while another rank ended; the last checkpoint stands") from error
+            raise ranks.lost_peer(error) or error from None
+
+    if report.stopped:
+        if context.stopping.is_set():
+            raise Terminated(f"asked to stop: a checkpoint was saved after step {trainer.state.global_step}")
+        raise ranks.PeerLost(f"another rank was asked to stop; a checkpoint was saved at {trainer.state.global_step}")
+
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    numbers = {
+        "steps": trainer.state.global_step,
+        "loss": round(float(losses[-1]), 6) if losses else None,
+        "examples": len(data.rows),
+        "tokens": log.tokens() if log else trainer.tokens,
+        "parameters": parameters,
+        "resumedFromStep": resume.step if resume else None,
+        "dropped": data.dropped,
+        "truncated": data.truncated,
+    }
+    if is_first:
+        numbers = dict(output.publish(numbers, {"model": "model/", "metrics": "metrics.jsonl"}).numbers)
+        checkpoints.clear()
+    return numbers
+
+
+def _load_model(folder: Path, precision: str, on_gpu: bool) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16 if precision == "BF16" else torch.float32,
+        attn_implementation="flash_attention_2" if on_gpu and _has_flash_attention() else "sdpa",
+    )
+
+
+def _has_flash_attention() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("flash_attn") is not None
+
+
+def _as_dataset(data: examples.Examples) -> Any:
+    from datasets import Dataset
+
+    rows = data.rows
+    return Dataset.from_dict(
+        {"input_ids": [row.input_ids for row in rows], "completion_start": [row.completion_start for row in rows]}
+    )
+
+
+def _quieten(trainer: Trainer) -> None:
+    """The trainer's own printing of each step: the progress line says it already."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+
+
+def _save_model(trainer: Trainer, checkpoints: Checkpoints, conversation: Conversation, is_first: bool) -> None:
+    """Gathers the weights to rank 0, which writes model, tokenizer and template, and moves the folder in place."""
+    partial = checkpoints.partial / "model"
+    with storage_errors(str(partial)):
+        trainer.save_model(str(partial))
+    if not is_first:
+        return
+    output = checkpoints.output
+    with storage_errors(output.url("model")):
+        conversation.tokenizer.save_pretrained(partial)
+        (partial / "training_args.bin").unlink(missing_ok=True)  # a pickle of our configuration: no part of a model
+        for path in partial.iterdir():
+            path.chmod(0o664)  # safetensors writes 0600, and the server may be another user of our group
+        output.check_claim()
+        target = output.path("model")
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+
+
+def _stop_if_asked(context: Context) -> None:
+    if context.stopping.is_set():
+        raise Terminated("asked to stop before the first step; the next attempt continues from the last checkpoint")
+
+
+def _say(message: str, **fields: Any) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        _log.info(message, extra={"fields": fields})
+
+
+if __name__ == "__main__":
+    worker.run("train", train, claim=os.environ.get("RANK", "0") == "0", graceful=True)
