@@ -1,0 +1,1 @@
+"""What the tests of evaluate and serve share: a fake model server, model folders for it, stages as processes."""
