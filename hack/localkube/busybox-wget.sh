@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/busybox sh
 # wget for the test image: `wget [-q] [-O -] [-T SECONDS] http://HOST[:PORT][/PATH]`, body to standard output.
 # Debian's static busybox has a wget that crashes when it looks up a service name; its nc does not.
 seconds=10

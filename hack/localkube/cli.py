@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import binaries, control_plane, enforcer, images, node, packages, provisioner
+from . import binaries, control_plane, enforcer, external, images, node, packages, provisioner
 from .components import OPTIONAL
 from .errors import LocalKubeError
 from .places import node_cluster
@@ -38,10 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="install Debian packages and build the Go programs that are missing")
     known = [*SELECTIONS, *binaries.PROGRAMS]
     build.add_argument("--only", metavar="LIST", help=f"comma list of: {', '.join(known)} (default: all)")
-    commands.add_parser("up", help="bring the one cluster with a node up and print its kubeconfig's path")
+    node_up = commands.add_parser("up", help="bring the one cluster with a node up and print its kubeconfig's path")
     commands.add_parser("down", help="end it, and leave nothing of it on the host but the image store")
     commands.add_parser("status", help="say what runs, and where kubeconfig, logs and audit log are")
-    commands.add_parser("kubeconfig", help="print the kubeconfig's path")
+    path = commands.add_parser("kubeconfig", help="print the kubeconfig's path")
+    for command in (node_up, path):
+        command.add_argument("--context", help="use this cluster of your own instead (so does KUBECONFIG)")
+        command.add_argument("--yes", action="store_true", help="use your own cluster without asking")
     load = commands.add_parser("load", help="load images into the node cluster")
     load.add_argument("--oci-layout", action="append", default=[], type=Path, metavar="DIR", help="may be repeated")
     daemon = commands.add_parser("daemon")  # for this package's own use: what `up` starts
@@ -71,13 +74,16 @@ def _run(options: argparse.Namespace) -> None:
         case "control-plane":
             _control_plane(options)
         case "up":
-            print(node.up().kubeconfig())
+            own = external.named(options.context)
+            print(external.use(own, yes=options.yes) if own else node.up().kubeconfig())
         case "down":
+            external.forget()
             node.down()
         case "status":
             print(node.describe())
         case "kubeconfig":
-            print(_kubeconfig())
+            own = external.named(options.context)
+            print(external.use(own, yes=options.yes) if own else _kubeconfig())
         case "load":
             _load(options.oci_layout)
         case "daemon":

@@ -103,6 +103,7 @@ def before(cluster: Cluster) -> dict[str, Any]:
 def undo(cluster: Cluster) -> None:
     """Take everything back: mounts, network namespaces, the bridge with its interfaces, tables, cgroups, settings."""
     unmount(cluster.state)
+    _remove_cni_results()
     if Path("/sys/class/net", BRIDGE).exists():
         run(["ip", "link", "delete", BRIDGE])
     for family, name in TABLES:
@@ -114,6 +115,14 @@ def undo(cluster: Cluster) -> None:
             path = Path("/proc/sys", name)
             if path.exists() and path.read_text().strip() != value:
                 path.write_text(value)
+
+
+def _remove_cni_results() -> None:
+    """Remove what the CNI library noted about our pods; it offers no way to put that elsewhere."""
+    for ours in Path("/var/lib/cni/results").glob("localkube-*-eth0"):
+        container = ours.name.removeprefix("localkube-").removesuffix("-eth0")
+        for path in ours.parent.glob(f"*-{container}-*"):
+            path.unlink()
 
 
 def unmount(folder: Path) -> None:

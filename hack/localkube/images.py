@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -45,14 +46,10 @@ def _client(cluster: Cluster) -> Words:
 
 def load_own(cluster: Cluster) -> None:
     """Make and load the small images that the cluster itself and its tests need."""
-    busybox = Path("/bin/busybox")
-    applets = [name for name in run([busybox, "--list"]).split() if name != "busybox"]
-    shell = {"bin/busybox": busybox, "bin/wget": SOURCE / "busybox-wget.sh"}
-    links = {f"bin/{name}": "busybox" for name in applets if name != "wget"}
     images = [
         oci.Image(pause_image(), {"pause": binary("pause")}, ["/pause"], {}),
         oci.Image(coredns_image(), {"coredns": binary("coredns")}, ["/coredns"], {}),
-        oci.Image(BUSYBOX, shell, ["/bin/sh"], links),
+        _busybox(),
     ]
     have = loaded(cluster)
     for image in images:
@@ -62,6 +59,19 @@ def load_own(cluster: Cluster) -> None:
         with tempfile.TemporaryDirectory(dir=cluster.state) as folder:
             oci.write(image, Path(folder))
             load_layout(cluster, Path(folder))
+
+
+def _busybox() -> oci.Image:
+    """Return the test image: busybox' tools, dash as the shell, and a wget of our own.
+
+    busybox' shell would run busybox' wget whatever the path says, and that one crashes (see busybox-wget.sh).
+    """
+    busybox, shell = Path("/bin/busybox"), Path("/bin/dash")
+    files = {"bin/busybox": busybox, "bin/sh": shell, "bin/wget": SOURCE / "busybox-wget.sh"}
+    libraries = re.findall(r"(?:=> )?(/\S+) \(0x", run(["ldd", shell]))
+    files.update({path.lstrip("/"): Path(path).resolve() for path in libraries})
+    tools = set(run([busybox, "--list"]).split()) - {Path(path).name for path in files}
+    return oci.Image(BUSYBOX, files, ["/bin/sh"], {f"bin/{name}": "busybox" for name in tools})
 
 
 def loaded(cluster: Cluster) -> dict[str, str]:

@@ -1,0 +1,5 @@
+"""The clusters to test, from hack/localkube itself."""
+
+from hack.localkube.pytest_plugin import control_plane, control_plane_factory, helm, node_cluster
+
+__all__ = ["control_plane", "control_plane_factory", "helm", "node_cluster"]
