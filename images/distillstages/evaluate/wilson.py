@@ -25,7 +25,7 @@ def interval(successes: float, trials: int, z: float = Z95) -> tuple[float, floa
     z2n = z * z / trials
     centre = (share + z2n / 2) / (1 + z2n)
     half = z / (1 + z2n) * math.sqrt(share * (1 - share) / trials + z2n / (4 * trials))
-    # At the ends the formula gives 0 and 1 exactly; floating point does not.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == trials else min(1.0, centre + half)
+    # The interval holds the share and lies within [0, 1]; at the ends floating point does not say so by itself.
+    low = 0.0 if successes == 0 else min(share, max(0.0, centre - half))
+    high = 1.0 if successes == trials else max(share, min(1.0, centre + half))
     return low, high

@@ -1,4 +1,4 @@
-"""Stages as a user starts them, `python -m distillstages.<stage> --config stage.yaml`, and model folders for the fake."""
+"""Stages started as a user does, `python -m distillstages.<stage> --config stage.yaml`, and models for the fake."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Finished:
     @property
     def reason(self) -> str | None:
         """The termination message's reason."""
-        return self.message["reason"]
+        reason: str | None = self.message["reason"]
+        return reason
 
     @property
     def scores(self) -> dict[tuple[str, str], dict[str, Any]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,9 +79,6 @@ def test_a_worker_that_is_killed_alone_takes_its_server_along(evaluation: MakeEv
     until(lambda: kept(stage, "student") == 1, "an answer kept")
     server = student.events("started")[0]["pid"]
     worker = parent(server)
-    import os
-    import signal
-
     os.kill(worker, signal.SIGKILL)
     end = stage.wait()
     assert end.code == 70
@@ -87,8 +87,7 @@ def test_a_worker_that_is_killed_alone_takes_its_server_along(evaluation: MakeEv
 
 def parent(pid: int) -> int:
     """The parent of a process."""
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_a_server_that_dies_half_way_fails_the_attempt_and_the_next_continues(
