@@ -153,13 +153,14 @@ class Audit:
         self.start = self.path.stat().st_size
 
     def requests(self) -> Iterator[dict[str, Any]]:
-        """Requests that ended since the mark."""
+        """Requests since the mark: those that ended, and watches, which go on."""
         with self.path.open("rb") as log:
             log.seek(self.start)
             for line in log:
                 if line.endswith(b"\n") and self.user.encode() in line:
                     request = json.loads(line)
-                    if request["user"]["username"] == self.user and request["stage"] == "ResponseComplete":
+                    done = request["stage"] == ("ResponseStarted" if request["verb"] == "watch" else "ResponseComplete")
+                    if done and request["user"]["username"] == self.user:
                         yield request
 
     def writes(self, agent: str = "") -> list[dict[str, Any]]:
