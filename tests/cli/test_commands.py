@@ -11,12 +11,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.cli import runs
 from typer.testing import CliRunner
 
 from distillrun.cli.app import app
 from distillrun.cluster.errors import ApiError
 from distillrun.cluster.readonly import Reader, default_namespace
+from tests.cli import runs
 
 PATH = "/apis/distillrun.dev/v1alpha1/namespaces/demo-team/distillruns/additions"
 
@@ -28,8 +28,9 @@ class Cluster:
         self.story: list[tuple[int, dict[str, Any]]] = []
         self.asked: list[str] = []
         self.tokens: list[str] = []
+        self.pages: dict[str, Any] = {}
 
-    def answer(self, address: str) -> tuple[int, dict[str, Any]]:
+    def answer(self, address: str) -> tuple[int, Any]:
         self.asked.append(address)
         path = urlsplit(address).path
         if path == PATH:
@@ -40,6 +41,8 @@ class Cluster:
             return 200, {
                 "items": [{"reason": "StageStarted", "message": "curate", "lastTimestamp": "2026-03-01T12:00:00Z"}]
             }
+        if path in self.pages:
+            return 200, self.pages[path]
         return 404, {"kind": "Status", "reason": "NotFound", "message": f"{path} is not here"}
 
 
@@ -52,7 +55,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
         def do_GET(self) -> None:
             made.tokens.append(self.headers.get("Authorization", ""))
             code, body = made.answer(self.path)
-            data = json.dumps(body).encode()
+            data = (body if isinstance(body, str) else json.dumps(body)).encode()
             self.send_response(code)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -180,6 +183,25 @@ def test_the_reader_shows_its_token_and_reads_only(cluster: Cluster) -> None:
     cluster.story = [(200, runs.served())]
     assert Reader().run("demo-team", "additions")["metadata"]["uid"] == "uid-1"
     assert cluster.tokens == ["Bearer a-token"]
+
+
+def test_the_reader_asks_the_first_running_pod_for_its_numbers(cluster: Cluster) -> None:
+    def pod(name: str, index: str, phase: str) -> dict[str, Any]:
+        labels = {"batch.kubernetes.io/job-completion-index": index}
+        return {"metadata": {"name": name, "labels": labels}, "status": {"phase": phase}}
+
+    pods = "/api/v1/namespaces/demo-team/pods"
+    cluster.pages[pods] = {"items": [pod("t-1", "1", "Running"), pod("t-0", "0", "Running"), pod("t-2", "0", "Failed")]}
+    cluster.pages[f"{pods}/t-0:9400/proxy/metrics"] = (
+        'distillrun_stage_progress_done 3\ndistillrun_stage_progress_unit_info{unit="steps"} 1\n'
+    )
+    assert Reader().numbers("demo-team", {"a": "b", "c": "d"}) == ({"progress_done": 3.0}, "steps")
+    assert cluster.asked[0] == f"{pods}?labelSelector=a%3Db%2Cc%3Dd"
+
+
+def test_without_a_running_pod_there_are_no_numbers(cluster: Cluster) -> None:
+    cluster.pages["/api/v1/namespaces/demo-team/pods"] = {"items": []}
+    assert Reader().numbers("demo-team", {}) == ({}, "")
 
 
 def test_the_reader_tells_what_the_server_refused(cluster: Cluster) -> None:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.cli import runs
-from tests.cli.conftest import Page
 
 from distillrun.cli.live import event_line, events, lines, live
 from distillrun.cli.view import read
+from tests.cli import runs
+from tests.cli.conftest import Page
 
 HAPPENED = events(
     [

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tests.cli import runs
-from tests.cli.conftest import Page
-
 from distillrun.cli.report import commands, report
 from distillrun.cli.view import read
+from tests.cli import runs
+from tests.cli.conftest import Page
 
 
 def rows(text: str) -> list[str]:

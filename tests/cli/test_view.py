@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.cli import runs
 
 from distillrun.cli.view import read
 from distillrun.cli.words import count, duration, headline, interval, rate, rejections, share
+from tests.cli import runs
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from distillrun.cli.fresh import Freshener
 from distillrun.cli.live import EventView, event_line, events, lines, live
 from distillrun.cli.report import report as render_report
 from distillrun.cli.view import RunView, read
@@ -39,6 +40,7 @@ class Looker:
 
     def __init__(self, reader: Reader, namespace: str, name: str) -> None:
         self._reader, self._namespace, self._name = reader, namespace, name
+        self._freshener = Freshener(reader.numbers, time.monotonic)
         self.run: RunView | None = None
         self.events: list[EventView] = []
         self.trouble = ""
@@ -64,6 +66,11 @@ class Looker:
             self.events = events(self._reader.events(self._namespace, run.uid))
         except ApiError:
             self.events = []  # whoever may read runs need not be allowed to read events
+
+    def freshen(self) -> None:
+        """Lays over `run` what its running stage says of itself right now."""
+        if self.run is not None and not self.trouble:
+            self.run = self._freshener.freshen(self.run)
 
 
 @app.command()
@@ -117,6 +124,7 @@ def _follow_on_screen(looker: Looker, console: Console, interval: float, late: C
     looker.look()
     with Live(console=console, auto_refresh=False, transient=False) as screen:
         while True:
+            looker.freshen()
             assert looker.run is not None
             screen.update(live(looker.run, looker.events, datetime.now(UTC), looker.trouble), refresh=True)
             if looker.run.outcome != "running":

@@ -95,7 +95,8 @@ def lines(before: RunView | None, run: RunView) -> list[str]:
     new = [_line(stage) for stage in run.stages if stage.attempt or stage.state not in ("Pending", "Skipped")]
     said = [line for line in new if line not in old.values()]
     if before is None or before.phase != run.phase:
-        said.append(f"{run.phase}: {run.message}" if run.message else run.phase)
+        told = any(stage.message and stage.message in run.message for stage in run.stages)  # in its stage's line
+        said.append(f"{run.phase}: {run.message}" if run.message and not told else run.phase)
     if run.scores and (before is None or before.scores != run.scores):
         said += score_words(run)
     if run.stages and (before is None or before.spent != run.spent):

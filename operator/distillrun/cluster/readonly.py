@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from distillrun.cluster import progress
 from distillrun.cluster.connection import connect, own_namespace
 from distillrun.cluster.errors import ApiError, from_answer
 from distillrun.cluster.resources import POD, RUN
@@ -52,6 +53,23 @@ class Reader:
         """The events about the object of that UID, in the server's order. Raises ApiError."""
         return self._items(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": f"involvedObject.uid={uid}"})
 
+    def numbers(self, namespace: str, labels: Mapping[str, str]) -> tuple[dict[str, float], str]:
+        """What the first of the pods with these labels exports of its progress, by name, and the unit of it.
+
+        Asked through the API server, which takes the right to `get` `pods/proxy`. Empty when no such pod runs; raises
+        ApiError when it does not answer.
+        """
+        running = [
+            pod
+            for pod in self.pods(namespace, labels)
+            if (pod.get("status") or {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
+        ]
+        if not running:
+            return {}, ""
+        first = min(running, key=lambda pod: (_index(pod), str(pod["metadata"]["name"])))
+        path = POD.path(namespace, f"{first['metadata']['name']}:{progress.PORT}", "proxy/metrics")
+        return progress.parse(self._get(path)[: progress.BYTES].decode(errors="replace"))
+
     def log(self, namespace: str, pod: str, container: str = "stage", tail: int = 20) -> str:
         """The last lines of a container's log. Raises ApiError."""
         query = {"container": container, "tailLines": str(tail)}
@@ -83,6 +101,11 @@ class Reader:
                 raise from_answer(error.code, _parsed(error.read()), dict(error.headers)) from error
         except OSError as error:  # URLError, time-outs and broken connections
             raise ApiError(0, type(error).__name__, f"GET {path}: {getattr(error, 'reason', error)}") from error
+
+
+def _index(pod: Mapping[str, Any]) -> int:
+    text = (pod["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-completion-index", "0")
+    return int(text) if text.isdecimal() else 0
 
 
 def default_namespace(context: str | None = None) -> str:
