@@ -13,7 +13,10 @@ from distillrun.plan.model import Run, StageName, Want
 
 from tests.unit.builders import SETTINGS, run, spec
 
-UPSTREAM: dict[StageName, str] = {"curate": "file:///mnt/distillrun/t/curate/x/", "train": "file:///mnt/distillrun/t/train/y/"}
+UPSTREAM: dict[StageName, str] = {
+    "curate": "file:///mnt/distillrun/t/curate/x/",
+    "train": "file:///mnt/distillrun/t/train/y/",
+}
 
 
 def built(stage: StageName, role: str = "job", a_run: Run | None = None) -> dict[str, Any]:
@@ -24,7 +27,9 @@ def built(stage: StageName, role: str = "job", a_run: Run | None = None) -> dict
     return build(want, a_run, SETTINGS)
 
 
-@pytest.mark.parametrize(("stage", "role"), [("curate", "job"), ("train", "job"), ("evaluate", "job"), ("serve", "server")])
+@pytest.mark.parametrize(
+    ("stage", "role"), [("curate", "job"), ("train", "job"), ("evaluate", "job"), ("serve", "server")]
+)
 def test_every_pod_meets_the_restricted_pod_security_standard(stage: StageName, role: str) -> None:
     pod = built(stage, role)["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -98,7 +103,9 @@ def test_a_users_image_resources_and_tolerations_reach_the_pod() -> None:
 
 def test_a_servers_deployment_changes_its_hash_when_its_content_changes_and_only_then() -> None:
     def digest(**changes: Any) -> str:
-        found: str = built("serve", "server", run(spec=spec(**changes)))["metadata"]["annotations"][names.ANNOTATION_APPLIED]
+        found: str = built("serve", "server", run(spec=spec(**changes)))["metadata"]["annotations"][
+            names.ANNOTATION_APPLIED
+        ]
         return found
 
     assert digest() == digest()
