@@ -105,6 +105,7 @@ def port_from_environment() -> int:
 def supervise(argv: Sequence[str], options: Options, *, environment: Mapping[str, str] | None = None) -> int:
     """Run a worker to its end and return the stage's exit code. Call it in the main thread. Never raises for what the
     worker does."""
+    logs.register_environment_secrets()
     return _Supervisor(list(argv), options, dict(environment or {})).run()
 
 

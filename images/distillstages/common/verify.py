@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from distillstages.common import answers, reasons
+from distillstages.common.exit import Fault
+from distillstages.common.verify_process import READY
 
 _CHECKS_PER_PROCESS: Final = 5000  # sympy's caches grow
 _MAX_LINE: Final = 1 << 20
@@ -93,7 +95,8 @@ class Verifier:
         await asyncio.gather(*(checker.end() for checker in self._all))
 
     async def verdict(self, reference: str, response: str) -> Verdict:
-        """Judge a visible response against a reference answer. Never raises for what the texts hold."""
+        """Judge a visible response against a reference answer. Never raises for what the texts hold; Fault when no
+        checking process can be started."""
         extracted = answers.extract(response)
         if extracted is None:
             # A reference in words may be the whole response.
@@ -160,7 +163,9 @@ class _Checker:
             raise
 
     async def _start(self) -> None:
-        environment = {k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")}
+        environment = {k: v for k, v in os.environ.items() if k in ("PATH", "LD_LIBRARY_PATH", "LANG")}
+        # However this process came by our package, the new one finds it in the same place.
+        environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -168,11 +173,18 @@ class _Checker:
             str(self.timeout_seconds),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             limit=_MAX_LINE,
             env=environment,
         )
         self.checks = 0
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        # Were a process that cannot even start taken for a check that failed, every trace would be rejected.
+        if await self.process.stdout.readline() != READY:
+            said = (await self.process.stderr.read()).decode("utf-8", "replace").strip()[-500:]
+            await self.end()
+            raise Fault(f"the process that checks answers with math-verify cannot be started: {said or 'no output'}")
 
     async def end(self) -> None:
         """Kill the process if there is one."""

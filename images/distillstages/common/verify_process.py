@@ -2,6 +2,8 @@
 
     {"reference": "\\\\frac{1}{2}", "answer": "0.5"}  ->  {"outcome": "equal", "detail": ""}
 
+The first line says that it is ready: math-verify is imported, the limits are set.
+
 Two limits on CPU time: a timer that raises in the main thread, and, for a computation inside one C call, the kernel's
 RLIMIT_CPU, which ends the process. math-verify's own alarm is off: it counts seconds of the clock.
 """
@@ -11,13 +13,16 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import resource
 import signal
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+READY: Final = b"ready\n"
 _MEMORY_BYTES: Final = 3 << 30
 
 
@@ -68,6 +73,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    sys.stdout.write(READY.decode())
+    sys.stdout.flush()
+    # Nobody reads standard error from here on; a full pipe would stop us.
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     for line in sys.stdin:
         request = json.loads(line)
         outcome, detail = limited(request["reference"], request["answer"], seconds)

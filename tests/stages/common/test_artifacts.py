@@ -1,0 +1,121 @@
+"""The output folder: claims, fencing, and a result that is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from distillstages.common.artifacts import Output, Result, local_path
+from distillstages.common.exit import ConfigFault, DataFault, Temporary
+
+FINGERPRINT = "9c" * 32
+
+
+def output(folder: Path, attempt: int = 1, who: str = "pod-1", fingerprint: str = FINGERPRINT) -> Output:
+    return Output(folder.as_uri(), stage="curate", fingerprint=fingerprint, attempt=attempt, who=who)
+
+
+def test_what_was_published_is_found_complete(tmp_path: Path) -> None:
+    mine = output(tmp_path / "a/b")
+    assert mine.completed() is None
+    mine.claim()
+    published = mine.publish({"questions": 4}, {"dataset": "dataset/"})
+    assert mine.completed() == published
+    assert Result.decode((tmp_path / "a/b/result.json").read_bytes()) == published
+
+
+def test_a_result_for_another_fingerprint_is_no_result(tmp_path: Path) -> None:
+    mine = output(tmp_path)
+    mine.publish({}, {})
+    assert output(tmp_path, fingerprint="ab" * 32).completed() is None
+
+
+def test_half_a_result_is_no_result(tmp_path: Path) -> None:
+    mine = output(tmp_path)
+    mine.publish({"questions": 4}, {})
+    data = (tmp_path / "result.json").read_bytes()
+    (tmp_path / "result.json").write_bytes(data[: len(data) // 2])
+    assert mine.completed() is None
+
+
+def test_what_a_newer_attempt_has_claimed_an_older_one_cannot_publish(tmp_path: Path) -> None:
+    old, new = output(tmp_path, 1), output(tmp_path, 2, "pod-2")
+    old.claim()
+    new.claim()
+    with pytest.raises(Temporary, match="attempt 2") as caught:
+        old.publish({}, {})
+    assert caught.value.reason == "SupersededAttempt"
+    assert not (tmp_path / "result.json").exists()
+    new.publish({}, {})
+
+
+def test_an_older_attempt_cannot_claim(tmp_path: Path) -> None:
+    output(tmp_path, 5).claim()
+    with pytest.raises(Temporary, match="attempt 5"):
+        output(tmp_path, 4).claim()
+    assert json.loads((tmp_path / "claim.json").read_text()) == {"attempt": 5, "pod": "pod-1"}
+
+
+def test_another_pod_of_the_same_attempt_takes_over(tmp_path: Path) -> None:
+    first, second = output(tmp_path, 1, "pod-1"), output(tmp_path, 1, "pod-2")
+    first.claim()
+    second.claim()
+    with pytest.raises(Temporary, match="pod-2"):
+        first.publish({}, {})
+    second.publish({}, {})
+
+
+def test_the_first_result_stands(tmp_path: Path) -> None:
+    mine = output(tmp_path)
+    mine.publish({"questions": 1}, {})
+    assert output(tmp_path, 2).publish({"questions": 2}, {}).numbers == {"questions": 1}
+
+
+def test_an_unreadable_claim_does_not_block(tmp_path: Path) -> None:
+    (tmp_path / "claim.json").write_text("{")
+    mine = output(tmp_path)
+    mine.claim()
+    assert mine.read_claim() == (1, "pod-1")
+
+
+def test_installing_moves_a_file_and_leaves_nothing_temporary(tmp_path: Path) -> None:
+    source = tmp_path / "built"
+    source.write_text("data")
+    mine = output(tmp_path / "out")
+    mine.install(source, "dataset/part-00000.parquet")
+    assert [str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*")] == [
+        "dataset",
+        "dataset/part-00000.parquet",
+    ]
+    assert not source.exists()
+    assert (tmp_path / "out/dataset/part-00000.parquet").read_text() == "data"
+
+
+def test_folders_and_files_are_writable_for_the_group(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        output(tmp_path / "a/b").publish({}, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o070 == 0o070
+    assert (tmp_path / "a/b/result.json").stat().st_mode & 0o060 == 0o060
+
+
+def test_a_location_that_is_no_folder_here_is_named() -> None:
+    with pytest.raises(ConfigFault, match="s3://bucket/x"):
+        local_path("s3://bucket/x")
+    assert local_path("file:///a%20b/c") == Path("/a b/c")
+
+
+def test_a_full_disk_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataFault, match="the disk is full") as caught:
+        output(tmp_path).claim()
+    assert caught.value.reason == "DiskFull"
+    assert list(tmp_path.iterdir()) == []
