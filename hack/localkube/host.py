@@ -27,13 +27,13 @@ TABLES = (
     ("ip6", "kube-proxy"),
 )
 
-# What this package sets; the second group is what kubelet sets by itself when it starts.
+# What this package sets; the second group is what kubelet and kube-proxy may set by themselves.
 SETTINGS = {
     "net/ipv4/ip_forward": "1",
     # Pods of one bridge meet each other's netfilter rules (Services, NetworkPolicy) only with this.
     "net/bridge/bridge-nf-call-iptables": "1",
 }
-_TOUCHED_BY_KUBELET = (
+TOUCHED_BY_OTHERS = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
     "kernel/panic",
@@ -86,7 +86,7 @@ def _remember_settings(cluster: Cluster) -> None:
     path = cluster.state / _BEFORE
     if path.exists():
         return  # a start that was cut short has already changed them
-    files = {name: Path("/proc/sys", name) for name in (*SETTINGS, *_TOUCHED_BY_KUBELET)}
+    files = {name: Path("/proc/sys", name) for name in (*SETTINGS, *TOUCHED_BY_OTHERS)}
     values = {name: file.read_text().strip() for name, file in files.items() if file.exists()}
     cgroups = sorted(map(str, kubepods()))
     path.write_text(json.dumps({"boot": _boot(), "values": values, "cgroups": cgroups}, indent=1))

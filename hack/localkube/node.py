@@ -173,7 +173,7 @@ def _check_host() -> None:
             name = (entry / "comm").read_text().strip() if entry.name.isdigit() else ""
         except OSError:
             continue
-        if name == "kubelet":
+        if name == "kubelet" and processes.start_time(int(entry.name)) is not None:
             raise LocalKubeError(
                 f"another kubelet runs on this machine (process {entry.name}); end that node, "
                 "or use its cluster: --context NAME"

@@ -133,8 +133,9 @@ def _end(pids: Sequence[int], grace: float, first: signal.Signals) -> None:
                     pass
         deadline = time.monotonic() + grace
         while time.monotonic() < deadline:
+            over = not any(start_time(pid) is not None and start_time(pid) == started[pid] for pid in pids)
             _reap(pids)
-            if not any(start_time(pid) is not None and start_time(pid) == started[pid] for pid in pids):
+            if over:
                 return
             time.sleep(0.02)
 

@@ -20,6 +20,7 @@ from . import node
 from .binaries import binary, build
 from .client import Client
 from .places import Cluster
+from .places import node_cluster as node_cluster_place
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,13 @@ def control_plane(control_plane_factory: Callable[..., RunningCluster]) -> Runni
 
 
 @pytest.fixture(scope="session")
-def node_cluster() -> RunningCluster:
+def node_was_up() -> bool:
+    """Tell whether the node cluster ran before this session: it may then be in somebody's use."""
+    return node.running(node_cluster_place())
+
+
+@pytest.fixture(scope="session")
+def node_cluster(node_was_up: bool) -> RunningCluster:
     """Give the machine's node cluster, brought up if it is not; skips the test without root."""
     if os.geteuid() != 0:
         pytest.skip("a node needs root")
