@@ -33,9 +33,11 @@ def main() -> int:
     steps = None
     ended = "failed"
     try:
-        target = targets.named(options.context, options.registry, options.yes, cleaning=options.clean)
+        theirs = targets.named(options.context, assume_yes=options.yes)
         if options.clean:
-            return _clean(target or targets.running_local())
+            environment = theirs or {"KUBECONFIG": targets.own_kubeconfig()}
+            return _clean(targets.with_tools(environment, {}) if environment["KUBECONFIG"] else None)
+        target = targets.with_tools(theirs, targets.references(options.registry)) if theirs else None
         python = targets.development_python()
         steps = Steps(COMMON_STEPS + (0 if target else LOCAL_STEPS), targets.cache_root() / "demo" / "logs")
         if _demo(target or targets.local(steps), steps, python):
@@ -105,11 +107,10 @@ def _delete_namespace(target: Target, step: Step) -> None:
 def _distill(python: str, target: Target, command: str, *arguments: str) -> int:
     """`kubectl distill` out of this checkout, on this terminal; its exit code."""
     words = [python, "-m", "distillrun.cli", command, sample.RUN, "--namespace", sample.NAMESPACE, *arguments]
-    context = ["--context", target.context] if target.context else []
     path = os.pathsep.join([str(ROOT / "operator"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, **target.environment, "PYTHONPATH": path}
     sys.stdout.flush()
-    return subprocess.run([*words, *context], env=environment, check=False).returncode
+    return subprocess.run(words, env=environment, check=False).returncode
 
 
 def _show(asked: chat.Chat) -> None:

@@ -25,16 +25,15 @@ class Target:
     kubectl: str
     helm: str
     environment: dict[str, str]
-    context: str | None
     images: dict[str, str]
 
     def kube(self, *arguments: str) -> list[str]:
         """A kubectl command."""
-        return [self.kubectl, *(["--context", self.context] if self.context else []), *arguments]
+        return [self.kubectl, *arguments]
 
     def chart(self, *arguments: str) -> list[str]:
         """A Helm command."""
-        return [self.helm, *(["--kube-context", self.context] if self.context else []), *arguments]
+        return [self.helm, *arguments]
 
 
 def development_python() -> str:
@@ -67,45 +66,46 @@ def local(steps: Steps) -> Target:
     with steps.step("load", "images into the cluster") as step:
         layout = step.run([*BUILD_IMAGES, "--layout"]).strip()
         step.run([*LOCALKUBE, "load", "--oci-layout", layout])
-    return Target(str(cache_root() / "bin" / "kubectl"), helm, environment, None, references)
+    return Target(str(cache_root() / "bin" / "kubectl"), helm, environment, references)
 
 
-def running_local() -> Target | None:
-    """This machine's own cluster if it is up, without images; for cleaning up."""
-    if not cluster_kubeconfig():
+def named(context: str | None, *, assume_yes: bool) -> dict[str, str] | None:
+    """The environment that leads to the cluster that KUBECONFIG or `context` names; None if the user named none.
+
+    hack/localkube asks before it gives a cluster of somebody's away. Raises DemoError if the answer is no.
+    """
+    if not context and not os.environ.get("KUBECONFIG"):
         return None
-    tools = cache_root() / "bin"
-    return Target(str(tools / "kubectl"), str(tools / "helm"), {"KUBECONFIG": cluster_kubeconfig()}, None, {})
+    command = [
+        *LOCALKUBE,
+        "kubeconfig",
+        *(["--context", context] if context else []),
+        *(["--yes"] if assume_yes else []),
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    kubeconfig = done.stdout.strip()
+    if done.returncode:
+        raise DemoError("the demo did not begin")
+    return None if kubeconfig == own_kubeconfig() else {"KUBECONFIG": kubeconfig}
 
 
-def cluster_kubeconfig() -> str:
-    """Path of this machine's own cluster's kubeconfig; "" if it is not up."""
-    done = subprocess.run([*LOCALKUBE, "kubeconfig"], capture_output=True, text=True, check=False)
+def own_kubeconfig() -> str:
+    """Path of the kubeconfig of this machine's own cluster; "" if it is not up."""
+    environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+    command = [*LOCALKUBE, "kubeconfig"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
-def named(context: str | None, registry: str | None, assume_yes: bool, *, cleaning: bool = False) -> Target | None:
-    """The cluster of KUBECONFIG or of a context, after asking; None if the user named none.
-
-    Raises DemoError if the user declines, if nobody can be asked, or if a tool or the registry is missing.
-    """
-    given = os.environ.get("KUBECONFIG", "")
-    if not context and (not given or given == cluster_kubeconfig()):
-        return None
-    where = f"context {context!r}" if context else f"the current context of KUBECONFIG={given}"
-    way_back = "unset KUBECONFIG and give no --context to have the demo make a cluster of its own"
-    what = "remove the operator and the demo from" if cleaning else "install the operator and run the demo on"
-    if not assume_yes:
-        if not sys.stdin.isatty():
-            raise DemoError(f"this would {what} {where}: say --yes to agree, or {way_back}")
-        print(f"This will {what} {where}. Go on? [y/N] ", end="", flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise DemoError(f"nothing was done; {way_back}")
-    tools = {name: shutil.which(name) for name in ("kubectl", "helm")}
-    for name, path in tools.items():
-        if path is None:
-            raise DemoError(f"{name} is not on PATH: install it, or {way_back}")
-    return Target(str(tools["kubectl"]), str(tools["helm"]), {}, context, {} if cleaning else references(registry))
+def with_tools(environment: dict[str, str], images: dict[str, str]) -> Target:
+    """A cluster with the user's own kubectl and helm, or else those built here. Raises DemoError if there are none."""
+    found = {}
+    for name in ("kubectl", "helm"):
+        built = cache_root() / "bin" / name
+        found[name] = shutil.which(name) or (str(built) if built.exists() else "")
+        if not found[name]:
+            raise DemoError(f"{name} is not on PATH: install it, or run python3 hack/localkube build --only node")
+    return Target(found["kubectl"], found["helm"], environment, images)
 
 
 def references(registry: str | None) -> dict[str, str]:

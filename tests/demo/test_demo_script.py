@@ -30,12 +30,24 @@ def steps_module() -> ModuleType:
 
 @pytest.fixture
 def target(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """hack/demo/target.py on a machine whose own cluster's kubeconfig is /own, and that has kubectl and helm."""
+    """hack/demo/target.py on a machine whose own cluster is up and that has kubectl and helm."""
     import target as module
 
-    monkeypatch.setattr(module, "cluster_kubeconfig", lambda: "/own")
+    monkeypatch.setattr(module, "own_kubeconfig", lambda: "/own")
     monkeypatch.setattr(module.shutil, "which", lambda name: f"/bin/{name}")
     return module
+
+
+def localkube_says(monkeypatch: pytest.MonkeyPatch, target: ModuleType, code: int, kubeconfig: str) -> list[list[str]]:
+    """Has hack/localkube end with that code and answer; the list collects what it is asked."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, code, kubeconfig, "")
+
+    monkeypatch.setattr(target.subprocess, "run", run)
+    return asked
 
 
 def python(code: str) -> list[str]:
@@ -82,45 +94,34 @@ def test_a_terminal_shows_the_last_words_of_the_command_at_work(steps_module: Mo
 
 
 def test_without_a_kubeconfig_the_machines_own_cluster_is_used(target: ModuleType) -> None:
-    assert target.named(None, None, False) is None
+    assert target.named(None, assume_yes=False) is None
 
 
 def test_the_machines_own_kubeconfig_counts_as_none(target: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "/own")
-    assert target.named(None, None, False) is None
+    localkube_says(monkeypatch, target, 0, "/own\n")
+    assert target.named(None, assume_yes=False) is None
 
 
-def test_somebodys_cluster_is_not_touched_unasked(
+def test_a_cluster_of_the_users_is_used_as_localkube_gives_it_away(
+    target: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = localkube_says(monkeypatch, target, 0, "/agreed\n")
+    assert target.named("prod", assume_yes=True) == {"KUBECONFIG": "/agreed"}
+    assert asked[0][-4:] == ["kubeconfig", "--context", "prod", "--yes"]
+
+
+def test_nothing_is_done_to_a_cluster_that_localkube_does_not_give_away(
     target: ModuleType, monkeypatch: pytest.MonkeyPatch, steps_module: ModuleType
 ) -> None:
-    monkeypatch.setenv("KUBECONFIG", "/theirs")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))  # no terminal: nobody was asked
-    with pytest.raises(steps_module.DemoError, match=r"KUBECONFIG=/theirs: say --yes"):
-        target.named(None, "registry.example/x", False)
-
-
-@pytest.mark.parametrize(("said", "agreed"), [("y\n", True), ("yes\n", True), ("n\n", False), ("\n", False)])
-def test_somebodys_cluster_is_used_only_after_a_yes(
-    target: ModuleType, monkeypatch: pytest.MonkeyPatch, steps_module: ModuleType, said: str, agreed: bool
-) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setattr(sys, "stdin", Terminal(said))
-    if agreed:
-        chosen = target.named("prod", "registry.example/x", False)
-        assert chosen.kube("get", "pods") == ["/bin/kubectl", "--context", "prod", "get", "pods"]
-        assert chosen.chart("list") == ["/bin/helm", "--kube-context", "prod", "list"]
-    else:
-        with pytest.raises(steps_module.DemoError, match="nothing was done"):
-            target.named("prod", "registry.example/x", False)
+    localkube_says(monkeypatch, target, 1, "")
+    with pytest.raises(steps_module.DemoError):
+        target.named("prod", assume_yes=False)
 
 
 def test_a_cluster_that_pulls_needs_to_know_from_where(target: ModuleType, steps_module: ModuleType) -> None:
     with pytest.raises(steps_module.DemoError, match="--registry is missing"):
-        target.named("prod", None, True)
-    assert target.named("prod", None, True, cleaning=True).images == {}
+        target.references(None)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_a_demo_that_is_broken_off_says_so_and_ends_with_1(tmp_path: Path) -> No
         check=False,
     )
     assert done.returncode == 1
-    assert "say --yes to agree" in done.stderr
+    assert "which does not exist; correct it or unset it" in done.stderr
     assert "Traceback" not in done.stderr
 
 
