@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distillstages.common.artifacts import Output
+from distillstages.common.exit import DataFault, Temporary
+from distillstages.train.checkpoints import MARKER, Checkpoints
+
+
+def at(folder: Path, attempt: int, *, keep: int = 2) -> Checkpoints:
+    output = Output(folder.as_uri(), stage="train", fingerprint="7e" * 32, attempt=attempt, who=f"pod-{attempt}")
+    output.claim()
+    checkpoints = Checkpoints(output, keep=keep)
+    checkpoints.prepare()
+    return checkpoints
+
+
+def write(checkpoints: Checkpoints, step: int, content: str = "weights") -> None:
+    folder = checkpoints.partial / f"checkpoint-{step}" / f"global_step{step}"
+    folder.mkdir(parents=True)
+    (folder / "shard.pt").write_text(content)
+
+
+def test_the_newest_whole_checkpoint_is_continued_from(tmp_path: Path) -> None:
+    first = at(tmp_path, 1)
+    for step in (5, 10):
+        write(first, step)
+        first.publish(step, ranks=2)
+
+    newest = at(tmp_path, 2).newest(ranks=2)
+
+    assert newest is not None
+    assert (newest.step, newest.attempt, newest.path.name) == (10, 1, "checkpoint-10")
+    assert (newest.path / "global_step10" / "shard.pt").read_text() == "weights"
+
+
+def test_what_was_half_written_is_never_continued_from(tmp_path: Path) -> None:
+    first = at(tmp_path, 1)
+    write(first, 5)
+    first.publish(5, ranks=2)
+    write(first, 10)  # killed while writing
+    (first.folder / "checkpoint-15").mkdir()  # no marker
+    (first.folder / "checkpoint-20").mkdir()
+    (first.folder / "checkpoint-20" / MARKER).write_text('{"step": 2')
+
+    second = at(tmp_path, 2)
+
+    assert second.newest(ranks=2) is not None
+    assert [each.step for each in second.whole()] == [5]
+    assert not first.partial.exists()
+
+
+def test_only_the_newest_few_are_kept(tmp_path: Path) -> None:
+    checkpoints = at(tmp_path, 1, keep=2)
+    for step in (5, 10, 15, 20):
+        write(checkpoints, step)
+        checkpoints.publish(step, ranks=1)
+
+    assert [each.step for each in checkpoints.whole()] == [20, 15]
+    assert sorted(path.name for path in checkpoints.folder.glob("checkpoint-*")) == ["checkpoint-15", "checkpoint-20"]
+
+
+def test_shards_of_another_number_of_ranks_are_left_alone(tmp_path: Path) -> None:
+    checkpoints = at(tmp_path, 1)
+    write(checkpoints, 5)
+    checkpoints.publish(5, ranks=2)
+
+    assert checkpoints.newest(ranks=4) is None
+    assert checkpoints.newest(ranks=2) is not None
+
+
+def test_a_stale_attempt_publishes_no_checkpoint(tmp_path: Path) -> None:
+    stale = at(tmp_path, 1)
+    write(stale, 5)
+    newer = at(tmp_path, 2)
+    write(stale, 10, "stale")
+
+    with pytest.raises(Temporary) as caught:
+        stale.publish(10, ranks=1)
+
+    assert caught.value.reason == "SupersededAttempt"
+    assert newer.whole() == []
+
+
+def test_a_step_reached_again_replaces_the_earlier_one(tmp_path: Path) -> None:
+    first = at(tmp_path, 1)
+    write(first, 5, "old")
+    first.publish(5, ranks=1)
+    second = at(tmp_path, 2)
+    write(second, 5, "new")
+
+    checkpoint = second.publish(5, ranks=1)
+
+    assert (checkpoint.path / "global_step5" / "shard.pt").read_text() == "new"
+    assert json.loads((checkpoint.path / MARKER).read_text())["attempt"] == 2
+
+
+def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = at(tmp_path, 1)
+    write(checkpoints, 5)
+    checkpoints.publish(5, ranks=1)
+    write(checkpoints, 10)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataFault) as caught:
+        checkpoints.publish(10, ranks=1)
+
+    assert caught.value.reason == "DiskFull"
+    assert [each.step for each in checkpoints.whole()] == [5]
