@@ -197,7 +197,9 @@ def _rows_of_file(filesystem: Any, path: str, where: str) -> Iterator[Row]:
     assert kind is not None
     try:
         with filesystem.open(path, "rb", **({} if kind == ".parquet" else {"compression": "infer"})) as file:
-            yield from readers[kind](file, where)
+            # fsspec's remote files know no readline(limit) and no TextIOWrapper; a buffer in front of them does.
+            buffered = file if kind == ".parquet" else io.BufferedReader(file)
+            yield from readers[kind](buffered, where)
     except (DataFault, Temporary):
         raise
     except Exception as error:

@@ -58,6 +58,7 @@ class Teacher:
         self._resume_at = 0.0
         self._length_field = "max_tokens"
         self._url = config.url.rstrip("/") + "/chat/completions"
+        self._place = _place(config)
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=config.max_concurrency)
         # The deadline of a request is ours, over all of it; a server that drips would outlive httpx's.
@@ -218,6 +219,18 @@ class Teacher:
         )
 
     def _who(self) -> str:
-        parts = urlsplit(self.config.url)
-        place = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
-        return f"teacher {self.config.name!r} (model {self.config.model!r} at {place})"
+        return f"teacher {self.config.name!r} (model {self.config.model!r} at {self._place})"
+
+
+def _place(config: TeacherConfig) -> str:
+    """Host and port for messages, no more: a URL may hold credentials. Raises ConfigFault when it is no URL."""
+    try:
+        parts = urlsplit(config.url)
+        if not parts.hostname:
+            raise ValueError("no host name")
+        return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+    except ValueError as error:
+        raise ConfigFault(
+            f"teacher {config.name!r}: its url cannot be used ({error}), expected http://host:port/v1 or https://…",
+            reason=reasons.TEACHER_REFUSED,
+        ) from None

@@ -1,0 +1,176 @@
+"""Where the output lies: a disk that is full, an object store, a data set and questions behind s3://."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.stages.curate.conftest import Stage, additions
+from tests.stages.curate.fake_teacher import FakeTeacher, Raw, add, completion, solve
+from tests.stages.curate.test_killed import until
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 600 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"this machine does not let us mount a tmpfs (needs root): {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def wordy(question: str, nth: int) -> Raw:
+    """A right answer after 20 KiB of thinking."""
+    return completion(f"<think>\n{secrets.token_hex(10_000)}\n</think>\n\n\\boxed{{{add(question)}}}")
+
+
+def test_a_full_disk_ends_in_a_sentence_and_what_was_answered_is_not_asked_again(
+    make_stage: Any, small_disk: Path
+) -> None:
+    with FakeTeacher(wordy) as teacher:
+        stage = make_stage(teacher.url, additions(60), teacher={"maxConcurrency": 4})
+        stage.output.parent.mkdir(parents=True)
+        (small_disk / "out").mkdir()
+        stage.output.symlink_to(small_disk / "out")
+        finished = stage.run()
+        assert (finished.code, finished.message["reason"]) == (65, "DiskFull"), finished.log
+        assert "the disk is full" in finished.message["message"]
+        recorded = sum(line["kind"] == "answer" for line in stage.journal())
+        assert 10 < recorded < 60
+        in_vain = teacher.total - recorded
+        assert in_vain <= 4
+        # Someone enlarges the claim.
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        stage.attempt = 2
+        finished = stage.run()
+        assert finished.code == 0, finished.log
+        assert teacher.total == 60 + in_vain
+    assert finished.numbers["accepted"] == 60
+
+
+def test_a_folder_that_is_not_writable_is_named(make_stage: Any, small_disk: Path) -> None:
+    with FakeTeacher() as teacher:
+        stage = make_stage(teacher.url)
+        stage.output.parent.mkdir(parents=True)
+        (small_disk / "out").mkdir()
+        stage.output.symlink_to(small_disk / "out")
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+        finished = stage.run()
+        assert teacher.total == 0
+    assert (finished.code, finished.message["reason"]) == (78, "OutputUnwritable")
+    assert "Read-only file system" in finished.message["message"]
+
+
+@dataclass
+class ObjectStore:
+    """A real S3 server (versitygw) on this machine, over a folder."""
+
+    folder: Path
+    environment: dict[str, str]
+
+
+@pytest.fixture
+def object_store(tmp_path: Path) -> Iterator[ObjectStore]:
+    cache = Path(os.environ.get("DISTILLRUN_CACHE") or Path.home() / ".cache/distillrun")
+    program = shutil.which("versitygw") or cache / "bin/versitygw"
+    if not Path(program).exists():
+        pytest.skip("versitygw, the S3 server of these tests, is not built: python -m hack.localkube build s3")
+    folder = tmp_path / "store"
+    (folder / "bucket").mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    key = secrets.token_hex(16)
+    server = subprocess.Popen(
+        [str(program), "--port", f"127.0.0.1:{port}", "--access", "tester", "--secret", key, "posix", str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    endpoint = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            assert server.poll() is None, "versitygw has ended"
+            try:
+                urllib.request.urlopen(endpoint, timeout=5)
+            except urllib.error.HTTPError:
+                break  # it refuses us, so it is there
+            except OSError:
+                time.sleep(0.05)
+        yield ObjectStore(
+            folder / "bucket",
+            {
+                "AWS_ACCESS_KEY_ID": "tester",
+                "AWS_SECRET_ACCESS_KEY": key,
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_DEFAULT_REGION": "us-east-1",
+            },
+        )
+    finally:
+        server.kill()
+        server.wait()
+
+
+class S3Stage(Stage):
+    """A stage whose output lies in the object store."""
+
+    bucket: Path
+
+    @property
+    def output(self) -> Path:
+        """Where the object store keeps the output folder."""
+        return self.bucket / "team/curate" / ("9c" * 32)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """With an s3:// output."""
+        return {**super().config, "output": "s3://bucket/team/curate/" + "9c" * 32}
+
+
+def test_curation_from_and_to_an_object_store_survives_a_kill(make_stage: Any, object_store: ObjectStore) -> None:
+    with FakeTeacher(delay=0.05) as teacher:
+        source = [{"name": "pool", "uri": "s3://bucket/questions.jsonl"}]
+        stage = make_stage(teacher.url, additions(80), teacher={"maxConcurrency": 4}, sources=source)
+        shutil.copy(stage.folder / "questions.jsonl", object_store.folder / "questions.jsonl")
+        stage.__class__ = S3Stage
+        stage.bucket = object_store.folder
+        stage.environment.update(object_store.environment)
+        stage.start()
+        until(lambda: teacher.total >= 20, stage)
+        stage.kill()
+        stage.attempt = 2
+        finished = stage.run()
+        assert finished.code == 0, finished.log
+        assert finished.message["artifact"] == "s3://bucket/team/curate/" + "9c" * 32 + "/"
+        assert finished.numbers["accepted"] == 80
+        assert teacher.total - 80 <= 4
+    assert (
+        pq.read_table(object_store.folder / "team/curate" / ("9c" * 32) / "dataset/part-00000.parquet").num_rows == 80
+    )
+    assert object_store.environment["AWS_SECRET_ACCESS_KEY"] not in finished.log
+
+
+def test_a_source_that_is_not_in_the_object_store_is_named(make_stage: Any, object_store: ObjectStore) -> None:
+    with FakeTeacher(solve) as teacher:
+        stage = make_stage(teacher.url, sources=[{"name": "pool", "uri": "s3://bucket/nothing.jsonl"}])
+        stage.environment.update(object_store.environment)
+        finished = stage.run()
+    assert (finished.code, finished.message["reason"]) == (65, "SourceNotFound")
+    assert "s3://bucket/nothing.jsonl" in finished.message["message"]
