@@ -30,6 +30,7 @@ from distillrun.cluster.client import Client
 from distillrun.cluster.connection import connect, own_namespace
 from distillrun.cluster.errors import ApiError
 from distillrun.cluster.events import Recorder
+from distillrun.cluster.evidence import Evidence
 from distillrun.cluster.http import Server
 from distillrun.cluster.lease import Lease, NotLeader
 from distillrun.cluster.metrics import Metrics
@@ -84,7 +85,8 @@ class Operator:
         self.client = Client(self.connection, user_agent=agent, guard=self.lease.check, observe=observe)
         recorder = Recorder(self.client, self.identity)
         applier = Applier(self.client, self.cache)
-        self.reconciler = Reconciler(self.cache, applier, recorder, options.settings, plan=plan, build=build)
+        evidence = Evidence(self.client, self.cache)
+        self.reconciler = Reconciler(self.cache, applier, evidence, recorder, options.settings, plan=plan, build=build)
         self.queue: KeyedQueue[Key] = KeyedQueue(self.reconciler, workers=options.workers, watcher=self.metrics)
         self.relist = Relist(
             self.unguarded,
@@ -141,6 +143,7 @@ class Operator:
         """Wait for the cache and for the lease, then do passes for as long as the lease can be renewed."""
         await filled.wait()
         await self.lease.acquire()
+        await self.relist.catch_up()
         for key in self.cache.run_keys():
             self.queue.add(key)
         async with asyncio.TaskGroup() as group:

@@ -15,6 +15,7 @@ from typing import Any
 from distillrun.cluster.apply import Applier, RunGone, StaleRun
 from distillrun.cluster.cache import Cache, Key
 from distillrun.cluster.events import Recorder
+from distillrun.cluster.evidence import Evidence
 from distillrun.cluster.logs import about
 from distillrun.plan.model import Conflict, Decision, Observed, Refusal, Run, Settings, Want
 
@@ -38,6 +39,7 @@ class Reconciler:
         self,
         cache: Cache,
         applier: Applier,
+        evidence: Evidence,
         recorder: Recorder,
         settings: Settings,
         *,
@@ -47,6 +49,7 @@ class Reconciler:
     ) -> None:
         self.cache = cache
         self.applier = applier
+        self.evidence = evidence
         self.recorder = recorder
         self.settings = settings
         self.plan = plan
@@ -70,7 +73,8 @@ class Reconciler:
     async def _pass(self, key: Key, run: Run) -> float | None:
         attempted: set[tuple[str, str]] = set()
         for _ in range(PLANS_PER_PASS):
-            decision = self.plan(run, self._observe(key, run), self.clock(), self.settings)
+            observed, again = await self._observe(key, run)
+            decision = self.plan(run, observed, self.clock(), self.settings)
             if await self._ensure(key, run, decision, attempted):
                 continue  # a name is taken, or free again: plan with that before the status is written
             try:
@@ -85,21 +89,29 @@ class Reconciler:
                 await self.applier.delete(run, ref)
             for event in decision.events:
                 await self.recorder.post(run, event)
-            return decision.requeue_after
+            return min((wait for wait in (decision.requeue_after, again) if wait is not None), default=None)
         return 0.2  # somebody else keeps writing: let them finish
 
-    def _observe(self, key: Key, run: Run) -> Observed:
-        """What the cache knows, and which names the last pass did not get."""
+    async def _observe(self, key: Key, run: Run) -> tuple[Observed, float | None]:
+        """What the cache knows, with what it may not have been told yet, and which names the last pass did not get.
+
+        And the number of seconds after which to look again for what no watch will tell.
+        """
         now = self.clock()
+        observed = self.cache.observe(run)
+        if await self.evidence.endings(run, observed):
+            observed = self.cache.observe(run)
+        refused, again = await self.evidence.refusals(run, observed, now)
         troubles = self._remembered(key, run)
         for name in [name for name, (_, until) in troubles.items() if until < now]:
             del troubles[name]
         met = [met for met, _ in troubles.values()]
-        return dataclasses.replace(
-            self.cache.observe(run),
+        observed = dataclasses.replace(
+            observed,
             conflicts=tuple(each for each in met if isinstance(each, Conflict)),
-            refusals=tuple(each for each in met if isinstance(each, Refusal)),
+            refusals=(*(each for each in met if isinstance(each, Refusal)), *refused),
         )
+        return observed, again
 
     async def _ensure(self, key: Key, run: Run, decision: Decision, attempted: set[tuple[str, str]]) -> bool:
         """Create and apply what must exist. Whether that changed what is known of names that are taken or refused.
@@ -139,6 +151,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         uid, _ = self._troubles.pop(key, ("", {}))
         self.applier.forget(uid)
+        self.evidence.forget(uid)
 
 
 def _words(met: Met) -> str:

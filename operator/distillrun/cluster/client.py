@@ -80,10 +80,11 @@ class Client:
         namespace: str | None = None,
         *,
         labels: str | None = None,
+        fields: str | None = None,
         metadata_only: bool = False,
         page: int = PAGE,
     ) -> AsyncIterator[Page]:
-        """Pages of the objects in a namespace, or in the whole cluster, that match a label selector.
+        """Pages of the objects in a namespace, or in the whole cluster, that match the selectors.
 
         With `metadata_only` the items are PartialObjectMetadata: names, UIDs, labels and versions, a fraction of the
         bytes.
@@ -92,6 +93,8 @@ class Client:
         query = {"limit": str(page)}
         if labels:
             query["labelSelector"] = labels
+        if fields:
+            query["fieldSelector"] = fields
         while True:
             body = await self._request("list", resource, resource.path(namespace), query=query, accept=accept)
             metadata = body.get("metadata") or {}

@@ -19,11 +19,13 @@ from distillrun.cluster.cache import Cache, Id, Key, version
 from distillrun.cluster.client import Client
 from distillrun.cluster.errors import ApiError
 from distillrun.cluster.metrics import Metrics
-from distillrun.cluster.resources import CHILDREN, RUN, Resource
+from distillrun.cluster.resources import CHILDREN, JOB, POD, RUN, Resource
 from distillrun.plan.names import LABEL_RUN
 
 logger = logging.getLogger(__name__)
 
+ORDER = (RUN, JOB, POD, *(each for each in CHILDREN if each not in (JOB, POD)))
+"""A run's status names Jobs and a Job's end follows its pods': what is listed later must not be older."""
 INTERVAL = 300.0
 FIRST_AFTER = 5.0
 """Seconds between checks, and from the start of the watches to the first check: what vanished between our first list
@@ -73,18 +75,30 @@ class Relist:
 
     async def fill(self) -> None:
         """List everything whole and remember it. Raises ApiError when a list fails for good."""
-        for resource in (RUN, *CHILDREN):
+        for resource in ORDER:
             for scope in self.scopes:
                 async for page in self.client.list(resource, scope, labels=_selector(resource)):
                     for body in page.items:
                         self.cache.upsert(resource.kind, body)
         self.synced = True
 
+    async def catch_up(self) -> None:
+        """Make the cache as new as the API server now, for a process that begins to lead. Raises ApiError.
+
+        The watches of a standby may lag, each by its own time: without this, a Job that status names but that the cache
+        does not have yet would pass for one that was deleted.
+        """
+        for resource in ORDER:
+            listed, as_of = await self._list(resource)
+            self._drop_vanished(resource, listed, as_of)
+            for ident in self._behind(listed):
+                await self._fetch(resource, ident)
+
     async def run(self) -> None:
         """Check until cancelled. A check that fails says so in the log and is done again at its next time."""
         await asyncio.sleep(min(FIRST_AFTER, self.interval))
         while True:
-            for resource in (RUN, *CHILDREN):
+            for resource in ORDER:
                 try:
                     await self.check(resource)
                 except ApiError as error:

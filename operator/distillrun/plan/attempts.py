@@ -119,9 +119,8 @@ def blocked_by(context: Context, wanted: set[str]) -> waiting.Wait | None:
             )
     for refusal in context.observed.refusals:
         if refusal.name in wanted:
-            return waiting.Wait(
-                reasons.REFUSED, f"the API server refuses {refusal.kind} {refusal.name}: {refusal.message}"
-            )
+            what = f"pods for Job {refusal.name}" if refusal.kind == "Pod" else f"{refusal.kind} {refusal.name}"
+            return waiting.Wait(reasons.REFUSED, f"the API server refuses {what}: {refusal.message}")
     return None
 
 
@@ -134,7 +133,8 @@ def _waiting(stage: Stage, wait: waiting.Wait | None) -> Stage:
 def _active(context: Context, stage: Stage, job: Job, pods: list[Pod]) -> Step:
     """The Job is at work: note when its first pod began, what keeps others from running, and how far it is."""
     started = min((pod.started for pod in pods if pod.started is not None), default=None)
-    wait = waiting.diagnose(pods)
+    # Pods that are refused (quota, Pod Security) never exist: the reader of the Job's events says so.
+    wait = waiting.diagnose(pods) if pods else blocked_by(context, {job.name})
     step = Step(stage)
     if started is None:
         step.stage = _waiting(stage, wait)

@@ -15,6 +15,7 @@ from distillrun.cluster.cache import Cache
 from distillrun.cluster.client import Client
 from distillrun.cluster.errors import ApiError
 from distillrun.cluster.events import Recorder
+from distillrun.cluster.evidence import Evidence
 from distillrun.cluster.resources import CONFIG_MAP, EVENT, JOB, RUN, SERVICE
 from distillrun.plan import names
 from distillrun.plan.model import Conflict, Decision, Event, Observed, Ref, Refusal, Run, Settings, Want
@@ -80,7 +81,8 @@ class World:
         return await self.client.get(resource, self.run.namespace, name)
 
     def reconciler(self, plan: Callable[[Run, Observed, datetime, Settings], Decision], build: Any) -> Reconciler:
-        return Reconciler(self.cache, self.applier, Recorder(self.client, "test"), SETTINGS, plan=plan, build=build)
+        evidence, recorder = Evidence(self.client, self.cache), Recorder(self.client, "test")
+        return Reconciler(self.cache, self.applier, evidence, recorder, SETTINGS, plan=plan, build=build)
 
 
 @pytest.fixture
