@@ -183,19 +183,22 @@ class Operator:
                 task.result()  # raises what ended it
 
     async def _wait_for_definition(self) -> None:
-        """Wait until the API server knows DistillRuns: the definition may be installed after the operator."""
-        told = False
+        """Wait until the API server answers and knows DistillRuns; the definition may come after the operator."""
+        told = ""
         namespace = next(iter(self.options.namespaces), None)
         while True:
             try:
                 async for _ in self.unguarded.list(RUN, namespace, page=1):
                     return
             except ApiError as error:
-                if not error.not_found:
+                if not error.not_found and not error.retryable:
                     raise
-            if not told:
-                logger.warning("Waiting for the definition of %s.%s to be installed.", RUN.plural, RUN.group)
-                told = True
+                words = f"the definition of {RUN.plural}.{RUN.group} to be installed"
+                if not error.not_found:
+                    words = f"the API server to answer ({error})"
+            if words != told:
+                logger.warning("Waiting for %s.", words)
+                told = words
             await asyncio.sleep(1.0)
 
     def _told(self, kind: str) -> None:
