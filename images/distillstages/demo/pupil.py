@@ -105,7 +105,7 @@ def write_questions(path: Path, additions: list[Addition]) -> None:
     partial = path.with_name(path.name + ".partial")
     rows = (json.dumps({"question": each.question, "answer": each.answer}) for each in additions)
     partial.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -78,7 +78,7 @@ class Checkpoints:
 
     def publish(self, step: int, ranks: int) -> Checkpoint:
         """Makes `.partial-<attempt>/checkpoint-<step>` a whole checkpoint and prunes old ones. Call it on rank 0 once
-        every rank has written. Raises Temporary SupersededAttempt when a newer attempt works here, DataFault DiskFull."""
+        every rank has written. Raises Temporary SupersededAttempt (a newer attempt works here), DataFault DiskFull."""
         source, target = self.partial / f"{_PREFIX}{step}", self.folder / f"{_PREFIX}{step}"
         marker = {"step": step, "attempt": self.output.attempt, "ranks": ranks, "time": time.time()}
         with storage_errors(str(source)):

@@ -36,7 +36,7 @@ def build(train: Train, batches: Batches, *, on_gpu: bool) -> dict[str, Any]:
     settings = train.deepspeed
     if settings.offload_parameters and settings.zero_stage != 3:
         raise ConfigFault(
-            f"deepspeed.offloadParameters needs zeroStage 3, it is {settings.zero_stage}; set offloadParameters to false"
+            f"deepspeed.offloadParameters needs zeroStage 3, it is {settings.zero_stage}; set the one or the other"
         )
     if settings.offload_optimizer and settings.zero_stage == 0:
         raise ConfigFault("deepspeed.offloadOptimizer needs zeroStage 1 or more, it is 0; set it to false")

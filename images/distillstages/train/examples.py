@@ -7,6 +7,7 @@ special token, even where it spells one.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -52,12 +53,12 @@ class Examples:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[Piece], protected: Sequence[str]) -> list[int]:
-    """Token ids of the joined pieces, as the tokenizer encodes the whole text, except that no `protected` token is found
-    where data takes part in spelling it: the text is cut there after the token's first character."""
+    """Token ids of the joined pieces, as the tokenizer encodes the whole text, except that no `protected` token is
+    found where data takes part in spelling it: the text is cut there after the token's first character."""
     text = "".join(piece.text for piece in pieces)
     cuts = [0, *_forgeries(text, pieces, protected), len(text)]
     ids: list[int] = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in itertools.pairwise(cuts):
         if start < end:
             ids += tokenizer.encode(text[start:end], add_special_tokens=False)
     return ids

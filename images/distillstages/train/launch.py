@@ -32,7 +32,7 @@ _log = logging.getLogger("distillstages.train.launch")
 
 
 def main() -> int:
-    """Run the ranks of this node to their end; the exit code is the supervisor's to find (it reads the ranks' words)."""
+    """Run the ranks of this node to their end. What they left in the state folder tells the supervisor the cause."""
     os.environ["RANK"] = _NAME
     worker.prepare("train")
     del os.environ["RANK"]

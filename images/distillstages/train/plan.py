@@ -28,7 +28,7 @@ class Batches:
 
 
 def split_batch(train: Train) -> Batches:
-    """Splits globalBatchSize (examples) over the ranks. Raises ConfigFault BatchNotDivisible, naming sizes that work."""
+    """Splits globalBatchSize (examples) over the ranks. Raises ConfigFault BatchNotDivisible with sizes that work."""
     ranks = train.distributed.nodes * train.distributed.processes_per_node
     at_once = train.micro_batch_size * ranks
     accumulation, rest = divmod(train.global_batch_size, at_once)

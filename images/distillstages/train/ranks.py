@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import warnings
 from typing import TypeVar
 
 import torch
@@ -19,7 +20,8 @@ _TIMEOUT = datetime.timedelta(minutes=30)  # rank 0 may write for long while the
 _LOST = re.compile(
     r"connection (closed|reset|refused)|broken pipe|socket (timeout|error)|timed out waiting|heartbeat|"
     r"no route to host|network is unreachable|gloo.*(timeout|timed out|remote)|peer.*(closed|lost|died)|"
-    r"nccl.*(remote process|abort|timeout|unhandled system error)|failed to (recv|send)|recvvalue failed|sendbytes failed",
+    r"nccl.*(remote process|abort|timeout|unhandled system error)|failed to (recv|send)|"
+    r"recvvalue failed|sendbytes failed",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -29,6 +31,8 @@ def begin(on_gpu: bool) -> None:
     before any model exists, because its ZeRO-3 initialisation shards parameters over this group as they are made."""
     import deepspeed
 
+    # DeepSpeed calls torch's collectives by their old names, hundreds of times a step.
+    warnings.filterwarnings("ignore", message=r".*torch\.distributed\.\w+. is deprecated", category=FutureWarning)
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_ADDR", "127.0.0.1")):

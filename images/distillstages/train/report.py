@@ -93,8 +93,8 @@ class Report(TrainerCallback):
             )
         if not math.isfinite(loss):
             raise Fault(
-                f"the loss is {loss} at step {state.global_step} (gradient norm {gradient_norm}): training has diverged. "
-                "Lower learningRate, raise warmupRatio, or look for broken rows in the dataset"
+                f"the loss is {loss} at step {state.global_step} (gradient norm {gradient_norm}): training has "
+                "diverged. Lower learningRate, raise warmupRatio, or look for broken rows in the dataset"
             )
 
 

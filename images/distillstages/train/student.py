@@ -131,8 +131,8 @@ def find_end_of_turn(tokenizer: PreTrainedTokenizerBase, uri: str) -> int:
                 return int(token)
     if tokenizer.eos_token_id is None:
         raise DataFault(
-            f"student {uri}: neither its chat template nor its tokenizer has a token that ends a turn; set eos_token in "
-            "tokenizer_config.json",
+            f"student {uri}: neither its chat template nor its tokenizer has a token that ends a turn; set eos_token "
+            "in tokenizer_config.json",
             reason=reasons.NO_CHAT_TEMPLATE,
         )
     return int(tokenizer.eos_token_id)

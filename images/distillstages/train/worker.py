@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillstages.common import traceformat, worker
 from distillstages.common.artifacts import storage_errors
-from distillstages.common.exit import Fault, StageError, Terminated
+from distillstages.common.exit import Fault, PeerLost, StageError, Terminated
 from distillstages.common.progress import Progress
 from distillstages.common.worker import Context
 from distillstages.train import dataset, deepspeed_config, examples, plan, student
@@ -120,7 +120,7 @@ def train(context: Context) -> Mapping[str, Any]:
     if report.stopped:
         if context.stopping.is_set():
             raise Terminated(f"asked to stop: a checkpoint was saved after step {trainer.state.global_step}")
-        raise ranks.PeerLost(f"another rank was asked to stop; a checkpoint was saved at {trainer.state.global_step}")
+        raise PeerLost(f"another rank was asked to stop; a checkpoint was saved at {trainer.state.global_step}")
 
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     numbers = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from distillstages.common.artifacts import Output
 from distillstages.common.exit import DataFault, Temporary
 from distillstages.train.checkpoints import MARKER, Checkpoints

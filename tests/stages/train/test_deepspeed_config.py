@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from distillstages.common.exit import ConfigFault
 from distillstages.train import deepspeed_config, plan
-
 from tests.stages.train.test_plan import settings
 
 

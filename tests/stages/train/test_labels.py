@@ -6,17 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from distillstages.common import traceformat
 from distillstages.common.exit import DataFault
 from distillstages.demo import pupil
 from distillstages.train import examples
 from distillstages.train.trainer import Collator
-
 from tests.stages.train import worlds
 
 pytestmark = pytest.mark.heavy
 
-ROW = {"id": "r1", "question": "What is 5+7?", "thinking": "First, we add.\n\n5+7=12.", "response": "It is \\boxed{12}."}
+ROW = {
+    "id": "r1",
+    "question": "What is 5+7?",
+    "thinking": "First, we add.\n\n5+7=12.",
+    "response": "It is \\boxed{12}.",
+}
 
 
 def trained_text(conversation: Any, collated: dict[str, Any], row: int = 0) -> str:

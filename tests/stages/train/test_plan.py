@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from distillstages.common.config import Train
 from distillstages.common.exit import ConfigFault
 from distillstages.train import plan
@@ -32,7 +34,9 @@ def test_a_global_batch_is_split_over_ranks_and_accumulation(
     assert batches.examples == total
 
 
-@pytest.mark.parametrize(("total", "way_out"), [(10, "set globalBatchSize to 8 or 16"), (3, "set globalBatchSize to 8")])
+@pytest.mark.parametrize(
+    ("total", "way_out"), [(10, "set globalBatchSize to 8 or 16"), (3, "set globalBatchSize to 8")]
+)
 def test_a_batch_that_does_not_divide_is_refused_with_sizes_that_do(total: int, way_out: str) -> None:
     train = settings(globalBatchSize=total, microBatchSize=2, distributed=on(2, 2))
 
@@ -76,14 +80,14 @@ def cgroup(root: Path, **files: str) -> Path:
 def test_a_rank_takes_its_share_of_limit_request_or_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], processes: int, threads: int
 ) -> None:
-    monkeypatch.setattr(plan.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
 
     assert plan.threads_per_process(processes, cgroup(tmp_path, **files)) == threads
 
 
 def test_outside_kubernetes_shares_say_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
 
     assert plan.threads_per_process(1, cgroup(tmp_path, cpu_dot_weight="100")) == 8

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import yaml
+
 from distillstages.common.termination import Termination, decode
 from distillstages.demo import additions, pupil
 
