@@ -97,6 +97,8 @@ def write_pupil(folder: Path, seed: int) -> int:
     model = make_model(tokenizer, seed)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o664)  # safetensors writes 0600
     return int(sum(parameter.numel() for parameter in model.parameters()))
 
 
