@@ -13,10 +13,12 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import machine
 import oci_layout
@@ -30,27 +32,28 @@ class Image:
     name: str
     locks: tuple[str, ...]
     sources: tuple[str, ...]
-    arguments: dict[str, str] = field(default_factory=dict)
+    arguments: tuple[tuple[str, str], ...] = ()
 
     @property
     def dockerfile(self) -> str:
         return f"images/{self.name}/Dockerfile"
 
-    def tag(self) -> str:
-        """Twelve hex digits over every file that determines the image, and over its arguments."""
-        digest = hashlib.sha256(f"{machine.base_reference()} {sorted(self.arguments.items())}".encode())
+    def files(self, root: Path) -> list[str]:
+        """Every file below ``root`` that determines the image, relative to it."""
         locks = [f"requirements/{lock}.txt" for lock in ("uv", *self.locks)]
-        for path in [self.dockerfile, ".dockerignore", *locks, *_files(self.sources)]:
-            content = (REPOSITORY / path).read_bytes()
-            digest.update(f"{path} {len(content)}\n".encode() + content)
-        return digest.hexdigest()[:12]
+        return [self.dockerfile, ".dockerignore", *locks, *_files(root, self.sources)]
 
-    def reference(self) -> str:
-        return f"localhost/distillrun/{self.name}:{self.tag()}"
+    def reference(self, root: Path) -> str:
+        """The image's full name. Its tag is twelve hex digits over its files, their contents and its arguments."""
+        digest = hashlib.sha256(f"{machine.base_reference()} {self.arguments}".encode())
+        for path in self.files(root):
+            content = (root / path).read_bytes()
+            digest.update(f"{path} {len(content)}\n".encode() + content)
+        return f"localhost/distillrun/{self.name}:{digest.hexdigest()[:12]}"
 
 
 STAGES = ("images/distillstages",)
-CPU = {"ACCELERATOR": "cpu"}
+CPU = (("ACCELERATOR", "cpu"),)
 # Train before the vLLM images: they start from its torch layer.
 IMAGES = (
     Image("operator", ("operator",), ("operator/distillrun",)),
@@ -61,14 +64,28 @@ IMAGES = (
 )
 
 
-def _files(sources: tuple[str, ...]) -> list[str]:
-    """The files below ``sources``, relative to the repository and sorted, without what Python leaves behind."""
+def _files(root: Path, sources: tuple[str, ...]) -> list[str]:
+    """The files below ``sources``, relative to ``root`` and sorted, without what Python leaves behind."""
     found: list[str] = []
     for source in sources:
-        path = REPOSITORY / source
+        path = root / source
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-        found += [str(file.relative_to(REPOSITORY)) for file in files if "__pycache__" not in file.parts]
+        found += [str(file.relative_to(root)) for file in files if "__pycache__" not in file.parts]
     return sorted(found)
+
+
+def snapshot(images: list[Image], context: Path) -> None:
+    """Copy what ``images`` are built from to ``context``, so that an edit meanwhile cannot belie a tag."""
+    shutil.rmtree(context, ignore_errors=True)
+    for path in {path for image in images for path in image.files(REPOSITORY)}:
+        target = context / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / path, target)
+
+
+def layout() -> Path:
+    """Where the OCI layout with all images lies."""
+    return cache_root() / "layout"
 
 
 def _repository(reference: str) -> str:
@@ -81,7 +98,8 @@ class Builder:
     def __init__(self) -> None:
         self.root = cache_root()
         self.log = self.root / "build.log"
-        self.layout = self.root / "oci"
+        self.layout = layout()
+        self.context = self.root / "context"
         self.started = time.monotonic()
         temporary = self.root / "tmp"
         temporary.mkdir(exist_ok=True)
@@ -109,20 +127,24 @@ class Builder:
     def bud(self, reference: str, context: str, *arguments: str) -> None:
         run(["buildah", "bud", "--isolation", "chroot", *arguments, "--tag", reference, context], self.log)
 
-    def build(self, image: Image, base: str) -> None:
+    def build(self, image: Image, reference: str, base: str) -> None:
         """Build ``image`` and write it to the layout; the layers that are there are not written again."""
-        reference = image.reference()
-        arguments = [f"--build-arg={name}={value}" for name, value in ({"BASE": base} | image.arguments).items()]
+        arguments = [f"--build-arg={name}={value}" for name, value in (("BASE", base), *image.arguments)]
         self.bud(
-            reference, ".", "--layers", "--network=host", f"--file={image.dockerfile}", *arguments,
+            reference, str(self.context), "--layers", "--network=host",
+            f"--file={self.context / image.dockerfile}", *arguments,
             f"--build-context=tools={machine.uv_tools(self.log)}",
             f"--volume={machine.package_sources()}:/etc/apt/sources.list:ro",
             f"--volume={machine.uv_cache()}:/root/.cache/uv",
             *machine.package_settings(),
         )  # fmt: skip
         self.progress(f"{image.name}: written to the layout")
-        run(["buildah", "push", "--quiet", "--disable-compression", reference, f"oci:{self.layout}:{reference}"],
-            self.log)  # fmt: skip
+        # skopeo, because buildah's own push compresses whatever it is told, and that takes longer than the build.
+        run(
+            ["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers",
+             f"containers-storage:{reference}", f"oci:{self.layout}:{reference}"],
+            self.log,
+        )  # fmt: skip
 
     def forget(self, references: set[str]) -> None:
         """Remove images from the storage; layers that others share stay."""
@@ -133,23 +155,25 @@ class Builder:
 def build_all(images: list[Image], keep_old: bool) -> dict[str, str]:
     """Build what is missing of ``images`` and return their references by name."""
     builder = Builder()
-    with (builder.root / "lock").open("w") as lock:
+    with (builder.root / "layout.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        snapshot(images, builder.context)
+        references = {image: image.reference(builder.context) for image in images}
         present = oci_layout.references(builder.layout)
-        missing = [image for image in images if image.reference() not in present]
+        missing = [image for image in images if references[image] not in present]
         if missing:
             machine.install_tools(builder.log, builder.progress)
             base = builder.base()
         for image in missing:
-            builder.progress(f"{image.name}: building {image.reference()}")
-            builder.build(image, base)
+            builder.progress(f"{image.name}: building {references[image]}")
+            builder.build(image, references[image], base)
         if missing and not keep_old:
-            replaced = {old for old in present for new in missing if _repository(old) == _repository(new.reference())}
+            replaced = {old for old in present for new in missing if _repository(old) == _repository(references[new])}
             oci_layout.remove(builder.layout, replaced)
             builder.forget(replaced)
         there = len(images) - len(missing)
         builder.progress(f"{len(missing)} built, {there} already there; OCI layout: {builder.layout}")
-    return {image.name: image.reference() for image in images}
+    return {image.name: references[image] for image in images}
 
 
 def main() -> int:
@@ -166,9 +190,9 @@ def main() -> int:
         parser.error(f"--only: there is no image {unknown[0]!r}, only {', '.join(names)}")
     images = [image for image in IMAGES if image.name in wanted]
     if arguments.layout:
-        print(cache_root() / "oci")
+        print(layout())
     elif arguments.references:
-        print(json.dumps({image.name: image.reference() for image in images}, indent=2))
+        print(json.dumps({image.name: image.reference(REPOSITORY) for image in images}, indent=2))
     else:
         print(json.dumps(build_all(images, arguments.keep_old), indent=2))
     return 0

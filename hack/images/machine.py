@@ -55,12 +55,12 @@ def run(command: list[str], log: Path, **environment: str) -> None:
 
 
 def install_tools(log: Path, progress: Progress) -> None:
-    """Install buildah and debootstrap from Debian where they are missing.
+    """Install what builds images from Debian where it is missing.
 
     Raises:
         SystemExit: if they are missing and this is no Debian machine or the user is not root.
     """
-    missing = [tool for tool in ("buildah", "debootstrap") if not shutil.which(tool)]
+    missing = [tool for tool in ("buildah", "skopeo", "debootstrap") if not shutil.which(tool)]
     if not missing:
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:

@@ -86,24 +86,39 @@ def test_an_images_tag_covers_every_file_that_its_dockerfile_copies(image: build
     for step in instructions(image.name):
         if not step.startswith("COPY ") or "--from=" in step:
             continue
-        source = step.split()[1].replace("${ACCELERATOR}", image.arguments.get("ACCELERATOR", ""))
+        source = step.split()[1].replace("${ACCELERATOR}", dict(image.arguments).get("ACCELERATOR", ""))
         locks = {f"requirements/{name}.txt" for name in ("uv", *image.locks)}
         assert source in locks | set(image.sources)
 
 
-def test_a_tag_changes_with_the_code_and_with_nothing_that_python_leaves_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tag_changes_with_the_code_and_with_nothing_that_python_leaves_behind(tmp_path: Path) -> None:
     for path in ("images/curate/Dockerfile", ".dockerignore", "requirements/uv.txt", "requirements/curate.txt"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes((ROOT / path).read_bytes())
     code = tmp_path / "images" / "distillstages"
     (code / "__pycache__").mkdir(parents=True)
     (code / "module.py").write_text("x = 1\n")
-    monkeypatch.setattr(build, "REPOSITORY", tmp_path)
     image = next(image for image in build.IMAGES if image.name == "curate")
-    first = image.tag()
+    first = image.reference(tmp_path)
     (code / "__pycache__" / "module.cpython-311.pyc").write_bytes(b"anything")
-    assert image.tag() == first
+    assert image.reference(tmp_path) == first
     (code / "module.py").write_text("x = 2\n")
-    assert image.tag() != first
+    assert image.reference(tmp_path) != first
+
+
+def test_an_edit_during_a_build_reaches_neither_the_image_nor_its_tag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, context = tmp_path / "repository", tmp_path / "context"
+    for path in ("images/curate/Dockerfile", ".dockerignore", "requirements/uv.txt", "requirements/curate.txt"):
+        (repository / path).parent.mkdir(parents=True, exist_ok=True)
+        (repository / path).write_bytes((ROOT / path).read_bytes())
+    (repository / "images" / "distillstages").mkdir()
+    module = repository / "images" / "distillstages" / "module.py"
+    module.write_text("x = 1\n")
+    monkeypatch.setattr(build, "REPOSITORY", repository)
+    image = next(image for image in build.IMAGES if image.name == "curate")
+    build.snapshot([image], context)
+    module.write_text("x = 2\n")
+    assert (context / "images" / "distillstages" / "module.py").read_text() == "x = 1\n"
+    assert image.reference(context) != image.reference(repository)
