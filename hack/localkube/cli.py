@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--yes", action="store_true", help="use your own cluster without asking")
     load = commands.add_parser("load", help="load images into the node cluster")
     load.add_argument("--oci-layout", action="append", default=[], type=Path, metavar="DIR", help="may be repeated")
+    load.add_argument("--replace", action="store_true", help="then remove images of the same repositories, other tags")
     daemon = commands.add_parser("daemon")  # for this package's own use: what `up` starts
     daemon.add_argument("name", choices=["network-policy", "provisioner"])
     daemon.add_argument("kubeconfig", type=Path)
@@ -85,7 +86,7 @@ def _run(options: argparse.Namespace) -> None:
             own = external.named(options.context)
             print(external.use(own, yes=options.yes) if own else _kubeconfig())
         case "load":
-            _load(options.oci_layout)
+            _load(options.oci_layout, options.replace)
         case "daemon":
             daemon = {"network-policy": enforcer.main, "provisioner": provisioner.main}[options.name]
             daemon(options.kubeconfig, options.argument)
@@ -111,13 +112,15 @@ def _kubeconfig() -> Path:
     return path
 
 
-def _load(layouts: Sequence[Path]) -> None:
+def _load(layouts: Sequence[Path], replace: bool) -> None:
     cluster = node_cluster()
     if not images.socket(cluster).exists():
         raise LocalKubeError("there is no node cluster to load into; bring it up first: python3 hack/localkube up")
     for layout in layouts:
         for name in images.load_layout(cluster, layout):
             print(name)
+        for name in images.remove_others(cluster, layout) if replace else []:
+            say(f"removed {name}")
 
 
 def _control_plane(options: argparse.Namespace) -> None:

@@ -1,5 +1,7 @@
 """Handing images to the cluster's containerd: only what it lacks travels, and nothing is compressed on the way."""
 
+import fcntl
+import hashlib
 import io
 import json
 import re
@@ -7,13 +9,14 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from . import oci
 from .binaries import PROGRAMS, binary, key
 from .errors import LocalKubeError
-from .places import SOURCE, Cluster
+from .places import SOURCE, Cluster, image_store
 from .shell import Words, run, say
 
 BUSYBOX = "localhost/distillrun/busybox:dev"
@@ -90,12 +93,47 @@ def load_layout(cluster: Cluster, layout: Path) -> list[str]:
         entries: list[dict[str, Any]] = json.loads((layout / "index.json").read_bytes())["manifests"]
     except (OSError, ValueError, KeyError) as error:
         raise LocalKubeError(f"{layout} is no OCI image layout: {error}") from error
+    with _only_loader():  # two at once would unpack the same layers twice
+        return _load_missing(cluster, layout, entries)
+
+
+def _load_missing(cluster: Cluster, layout: Path, entries: list[dict[str, Any]]) -> list[str]:
     have = loaded(cluster)
     todo = {name: entry for entry in entries if have.get(name := _name(layout, entry)) != entry["digest"]}
     if todo:
         known = set(ctr(cluster, "content", "list", "--quiet").split())
-        _import(cluster, layout, todo, known)
+        unpacked = {line.split()[0] for line in ctr(cluster, "snapshots", "list").splitlines()[1:]}
+        layers = {digest: chain for entry in todo.values() for digest, chain in _layers(layout, entry)}
+        _import(cluster, layout, todo, known | {digest for digest, chain in layers.items() if chain in unpacked})
+        # A layer is of use until it is unpacked; after that it would only fill the disk a second time.
+        stored = set(ctr(cluster, "content", "list", "--quiet").split())
+        if spent := sorted(stored & set(layers)):
+            ctr(cluster, "content", "delete", *spent)
     return sorted(todo)
+
+
+@contextmanager
+def _only_loader() -> Iterator[None]:
+    with (image_store() / ".loading").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another load is at work; waiting for it …")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def remove_others(cluster: Cluster, layout: Path) -> list[str]:
+    """Remove images of the layout's repositories whose tags the layout does not have; return their names.
+
+    Running containers keep what they run on.
+    """
+    kept = {_name(layout, entry) for entry in json.loads((layout / "index.json").read_bytes())["manifests"]}
+    repositories = {name.rpartition(":")[0] for name in kept}
+    others = sorted(name for name in set(loaded(cluster)) - kept if name.rpartition(":")[0] in repositories)
+    if others:
+        ctr(cluster, "images", "delete", *others)
+    return others
 
 
 def _name(layout: Path, entry: dict[str, Any]) -> str:
@@ -110,7 +148,7 @@ def _name(layout: Path, entry: dict[str, Any]) -> str:
 
 
 def _import(cluster: Cluster, layout: Path, images: dict[str, dict[str, Any]], known: set[str]) -> None:
-    """Stream the images to `ctr images import`, leaving out blobs that containerd has from other images."""
+    """Stream the images to `ctr images import`, leaving out the blobs in `known`, which containerd does not need."""
     entries = [{**entry, "annotations": {oci.NAME: name}} for name, entry in images.items()]
     digests = dict.fromkeys(digest for entry in entries for digest in _digests(layout, entry))
     # The manifests always travel: containerd looks for them in the archive.
@@ -158,6 +196,19 @@ def _digests(layout: Path, descriptor: dict[str, Any]) -> Iterator[str]:
         for child in [*document.get("manifests", []), *document.get("layers", []), document.get("config")]:
             if child:
                 yield from _digests(layout, child)
+
+
+def _layers(layout: Path, entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (digest, chain id) for each layer of an image: containerd keeps the unpacked layer under its chain id.
+
+    The chain id of a layer is a hash over the contents of it and of all below (OCI image specification, config.md).
+    """
+    manifest = json.loads(_blob(layout, entry["digest"]).read_bytes())
+    config = json.loads(_blob(layout, manifest["config"]["digest"]).read_bytes())
+    chain = ""
+    for layer, content in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
+        chain = f"sha256:{hashlib.sha256(f'{chain} {content}'.encode()).hexdigest()}" if chain else content
+        yield layer["digest"], chain
 
 
 def _blob(layout: Path, digest: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from .errors import LocalKubeError
 from .shell import run, say
 
-# busybox-static is not run here: it becomes the small test image.
+# busybox-static is not run here: it becomes the small test image. containerd unpacks compressed layers faster by pigz.
 NODE = (
     "containerd",
     "runc",
@@ -22,6 +22,7 @@ NODE = (
     "util-linux",
     "openssl",
     "busybox-static",
+    "pigz",
 )
 CONTROL_PLANE = ("openssl",)
 
