@@ -48,9 +48,7 @@ class Progress:
         self._publish()
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            self._start_bar()
-        else:
+        if not (sys.stderr.isatty() and self._start_bar()):
             self._thread = threading.Thread(target=self._log_forever, name="progress", daemon=True)
             self._thread.start()
         return self
@@ -100,10 +98,14 @@ class Progress:
         while not self._stop.wait(self._interval):
             self.log_line()
 
-    def _start_bar(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+    def _start_bar(self) -> bool:
+        """False where rich is not installed (an image without it has no terminal either)."""
+        try:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+        except ImportError:
+            return False
 
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -115,6 +117,7 @@ class Progress:
         )
         self._task = self._bar.add_task(self.unit, total=self.total, completed=self.done, text="")
         self._bar.start()
+        return True
 
 
 def _brief(value: Any) -> str:

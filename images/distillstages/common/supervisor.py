@@ -28,13 +28,16 @@ from typing import IO, Final
 from distillstages.common import cgroup, logs, metrics, reasons, state, termination, worker
 from distillstages.common import config as configuration
 from distillstages.common.config import StageConfig
-from distillstages.common.exit import Exit, StageError, UsageFault, cause_rank
+from distillstages.common.exit import Exit, StageError, UsageFault
+from distillstages.common.outcome import Facts, judge
 from distillstages.common.termination import Termination
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _TAIL_LINES: Final = 200
 _TAIL_CHARS: Final = 2500
 _LEFTOVER_GRACE_SECONDS: Final = 5.0
+# Importing an engine from a cold disk takes longer than any step; until a worker has started the limit is wider.
+_START_FACTOR: Final = 10
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -150,7 +153,7 @@ class _Supervisor:
             self._end_leftovers()
             for pump in self.pumps:
                 pump.join(timeout=2)
-            code, end = self._judge(status, before)
+            code, end = judge(self._facts(status, before))
             return self._finish(code, end)
         finally:
             for number, handler in previous.items():
@@ -236,48 +239,18 @@ class _Supervisor:
             time.sleep(0.02)
         _reap()
 
-    def _judge(self, status: int, before: cgroup.Memory) -> tuple[int, Termination]:
-        """Exit code and message, from the worker's status, the messages of all ranks and the kernel's counters."""
-        ends = state.ends(self.folder)
-        best = ends[0] if ends else None
-        if status == 0 and (best is None or best.code == 0):
-            return Exit.OK, best.termination if best else Termination.succeeded(self.options.artifact, {})
-        after = self._memory()
-        if after.kills is not None and after.kills > (before.kills or 0) and not _is_definite(best):
-            return Exit.OUT_OF_MEMORY, Termination(
-                "Failed",
-                reasons.OUT_OF_MEMORY,
-                f"the kernel killed a process of the {self.options.stage} stage for lack of memory: peak "
-                f"{cgroup.size(after.peak)} of a limit of {cgroup.size(after.limit)}; raise the memory limit of the "
-                "stage's pod, or make it need less",
-                log=self._log_tail(),
-            )
-        if self.stalled:
-            return Exit.FAULT, Termination(
-                "Failed",
-                reasons.STALLED,
-                f"no progress for {self.options.stall_timeout_seconds:g} s; every thread's stack is in the log",
-                log=self._log_tail(),
-            )
-        if best is not None and best.code != 0:
-            return best.code, replace(best.termination, log=best.termination.log or self._log_tail(best.code))
-        return self._judge_silent(status)
-
-    def _judge_silent(self, status: int) -> tuple[int, Termination]:
-        """A worker that failed without a word."""
-        if self.asked_to_stop and status in (-self.asked_to_stop, Exit.TERMINATED, 128 + self.asked_to_stop):
-            message = f"asked to stop ({self.asked_to_stop.name}); the next attempt continues from what was recorded"
-            return 128 + self.asked_to_stop, Termination("Failed", reasons.TERMINATED, message)
-        if status in (Exit.USAGE, Exit.DATA, Exit.CONFIG, Exit.TEMPORARY, Exit.PEER_LOST):
-            code, how = status, f"exit code {status}"
-        elif status < 0:
-            code, how = Exit.FAULT, f"signal {_signal_name(-status)}"
-            if status == -signal.SIGKILL:
-                how += ", sent by someone else than the kernel's memory killer (its counter did not rise)"
-        else:
-            code, how = Exit.FAULT, f"exit code {status}"
-        message = f"the {self.options.stage} worker ended with {how} and left no message; the end of its log follows"
-        return code, Termination("Failed", reasons.FAULT, message, log=self._log_tail())
+    def _facts(self, status: int, before: cgroup.Memory) -> Facts:
+        return Facts(
+            stage=self.options.stage,
+            status=status,
+            ends=state.ends(self.folder),
+            before=before,
+            after=self._memory(),
+            artifact=self.options.artifact,
+            asked_to_stop=self.asked_to_stop,
+            stalled_seconds=self.options.stall_timeout_seconds if self.stalled else None,
+            tail=logs.redact("\n".join(self.tail))[-_TAIL_CHARS:] or None,
+        )
 
     def _finish(self, code: int, end: Termination) -> int:
         self._write(end)
@@ -290,12 +263,6 @@ class _Supervisor:
             end = replace(end, artifact=self.options.artifact)
         termination.write(_redacted(end), self.options.termination_path)
 
-    def _log_tail(self, code: int = Exit.FAULT) -> str | None:
-        """The last lines, for causes that the message alone does not explain."""
-        if cause_rank(code) < cause_rank(Exit.FAULT) and code != Exit.OUT_OF_MEMORY:
-            return None
-        return logs.redact("\n".join(self.tail))[-_TAIL_CHARS:] or None
-
     def _memory(self) -> cgroup.Memory:
         return cgroup.read(self.options.cgroup_root, self.options.membership)
 
@@ -307,7 +274,7 @@ class _Supervisor:
             now = self._heartbeat()
             if now != seen:
                 seen, since = now, time.monotonic()
-            elif time.monotonic() - since > limit and not self.asked_to_stop:
+            elif time.monotonic() - since > (limit if seen[0] else _START_FACTOR * limit) and not self.asked_to_stop:
                 self.stalled = True
                 self._dump_stacks()
                 if self.ended.wait(2.0):
@@ -317,8 +284,10 @@ class _Supervisor:
                     self._forward(signal.SIGKILL)
                 return
 
-    def _heartbeat(self) -> object:
-        return [s.get("series") for s in metrics.read_snapshots(self.folder)]
+    def _heartbeat(self) -> tuple[list[str], object]:
+        """Which workers have started, and their numbers."""
+        started = sorted(path.name for path in self.folder.glob("pid-*"))
+        return started, [s.get("series") for s in metrics.read_snapshots(self.folder)]
 
     def _dump_stacks(self) -> None:
         for path in self.folder.glob("pid-*"):
@@ -326,11 +295,6 @@ class _Supervisor:
                 os.kill(int(path.read_text()), signal.SIGUSR1)
             except (OSError, ValueError):
                 continue
-
-
-def _is_definite(end: state.End | None) -> bool:
-    """Whether a rank has named a cause that a memory kill elsewhere does not explain (bad data, bad configuration)."""
-    return end is not None and end.code in (Exit.USAGE, Exit.DATA, Exit.CONFIG)
 
 
 def _redacted(end: Termination) -> Termination:
@@ -358,10 +322,3 @@ def _reap() -> bool:
                 return True
     except ChildProcessError:
         return False
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"{number} ({signal.Signals(number).name})"
-    except ValueError:
-        return str(number)

@@ -30,6 +30,8 @@ _log = logging.getLogger("distillstages.curate")
 _CLAIM_SECONDS: Final = 15.0
 _DRAIN_SECONDS: Final = 20.0
 _WAITING_VERDICTS: Final = 256
+# More than there are checking processes: most answers need none, and verdicts written together share one fsync.
+_JUDGES: Final = 32
 _SAMPLED_ACCEPTED: Final = 8
 _SAMPLED_REJECTED: Final = 8
 
@@ -126,7 +128,7 @@ class Curation:
         async with teacher, Verifier(timeout_seconds=self.config.verify.timeout_seconds) as verifier:
             async with asyncio.TaskGroup() as background:
                 helpers = [background.create_task(self._watch_claim())]
-                helpers += [background.create_task(self._judge(queue, verifier)) for _ in range(verifier.workers + 1)]
+                helpers += [background.create_task(self._judge(queue, verifier)) for _ in range(_JUDGES)]
                 drain = background.create_task(self._drain_limit())
                 async with asyncio.TaskGroup() as askers:
                     askers.create_task(self._judge_again(unjudged, queue))
