@@ -103,6 +103,7 @@ class Builder:
         self.started = time.monotonic()
         temporary = self.root / "tmp"
         temporary.mkdir(exist_ok=True)
+        machine.share_uv_cache(temporary)
         storage = self.root / "storage.conf"
         storage.write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{self.root}/storage"\nrunroot = "{self.root}/run"\n'
@@ -135,7 +136,6 @@ class Builder:
             f"--file={self.context / image.dockerfile}", *arguments,
             f"--build-context=tools={machine.uv_tools(self.log)}",
             f"--volume={machine.package_sources()}:/etc/apt/sources.list:ro",
-            f"--volume={machine.uv_cache()}:/root/.cache/uv",
             *machine.package_settings(),
         )  # fmt: skip
         self.progress(f"{image.name}: written to the layout")

@@ -141,12 +141,24 @@ def package_settings() -> list[str]:
     return [*arguments, "--secret", f"id=packages,src={exports}"]
 
 
-def uv_cache() -> Path:
-    """The host's uv cache, shared with the builds so that a package is downloaded once; made if need be."""
+def share_uv_cache(temporary: Path) -> None:
+    """Make the builds' uv cache the host's, so that a package is downloaded once for both.
+
+    Args:
+        temporary: the folder that buildah has as TMPDIR. What ``RUN --mount=type=cache,target=/root/.cache/uv`` mounts
+            is buildah-cache/root/.cache/uv below it (buildah 1.28); a ``--volume`` of ours would lose to that mount.
+    """
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"
-    cache = Path(os.environ.get("UV_CACHE_DIR") or default)
+    cache = Path(os.environ.get("UV_CACHE_DIR") or default).absolute()
     cache.mkdir(parents=True, exist_ok=True)
-    return cache
+    mounted = temporary / "buildah-cache" / "root" / ".cache" / "uv"
+    if mounted.is_symlink() and mounted.readlink() == cache:
+        return
+    if mounted.is_symlink():
+        mounted.unlink()
+    shutil.rmtree(mounted, ignore_errors=True)
+    mounted.parent.mkdir(parents=True, exist_ok=True)
+    mounted.symlink_to(cache, target_is_directory=True)
 
 
 def uv_tools(log: Path) -> Path:
