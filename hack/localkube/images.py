@@ -133,6 +133,11 @@ def remove_others(cluster: Cluster, layout: Path) -> list[str]:
     others = sorted(name for name in set(loaded(cluster)) - kept if name.rpartition(":")[0] in repositories)
     if others:
         ctr(cluster, "images", "delete", *others)
+        # Kubernetes' side of containerd names each image a second time, by its id, which would keep it on the disk.
+        left = loaded(cluster)
+        named = {digest for name, digest in left.items() if not name.startswith("sha256:")}
+        if nameless := [name for name, digest in left.items() if digest not in named]:
+            ctr(cluster, "images", "delete", *nameless)
     return others
 
 
