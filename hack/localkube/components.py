@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from . import processes
 from .binaries import binary, kwok_stages
@@ -159,7 +158,7 @@ def start_kwok(cluster: Cluster) -> None:
     processes.start(cluster, "kwok", command, env={"HOME": str(cluster.state)})
 
 
-def wait_for_api(cluster: Cluster, seconds: float = 60) -> Client:
+def wait_for_api(cluster: Cluster, seconds: float = 120) -> Client:
     """Return a client of the administrator's once the API server is ready. Raises LocalKubeError if it never is."""
     client = Client(cluster.kubeconfig())
 
@@ -194,8 +193,3 @@ def add_gpu_node(client: Client, name: str, gpus: int = 8) -> None:
         "status": {"capacity": amounts, "allocatable": amounts},
     }
     client.request("POST", "/api/v1/nodes", node)
-
-
-def log_files(cluster: Cluster) -> list[Path]:
-    """Return the cluster's log files."""
-    return sorted(cluster.logs.glob("*"))

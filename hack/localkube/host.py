@@ -62,7 +62,9 @@ def prepare(cluster: Cluster, ranges: Ranges) -> None:
     if not Path("/sys/class/net", BRIDGE).exists():
         run(["ip", "link", "add", BRIDGE, "type", "bridge"])
     # The cluster speaks IPv4 only; an IPv6 link-local address would be a way to the host past NetworkPolicy.
-    Path(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6").write_text("1")
+    disable = Path(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6")
+    if disable.exists():  # not where the kernel was started without IPv6
+        disable.write_text("1")
     width = ranges.pods.rpartition("/")[2]
     run(["ip", "address", "replace", f"{ranges.bridge}/{width}", "dev", BRIDGE])
     run(["ip", "link", "set", BRIDGE, "up"])
@@ -169,6 +171,14 @@ def _remove_cgroups(foreign: list[str]) -> None:
                     time.sleep(0.05)  # its last process is still being taken apart
             else:
                 say(f"cgroup {folder} is still in use and stays")
+
+
+def lines(path: Path) -> list[str]:
+    """Return the lines of a kernel file, none if it is gone."""
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def _boot() -> str:

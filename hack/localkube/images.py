@@ -16,7 +16,7 @@ from typing import IO, Any
 from . import oci
 from .binaries import PROGRAMS, binary, key
 from .errors import LocalKubeError
-from .places import SOURCE, Cluster, image_store
+from .places import SOURCE, Cluster
 from .shell import Words, run, say
 
 BUSYBOX = "localhost/distillrun/busybox:dev"
@@ -93,7 +93,7 @@ def load_layout(cluster: Cluster, layout: Path) -> list[str]:
         entries: list[dict[str, Any]] = json.loads((layout / "index.json").read_bytes())["manifests"]
     except (OSError, ValueError, KeyError) as error:
         raise LocalKubeError(f"{layout} is no OCI image layout: {error}") from error
-    with _only_loader():  # two at once would unpack the same layers twice
+    with _only_loader(cluster):  # two at once would unpack the same layers twice
         return _load_missing(cluster, layout, entries)
 
 
@@ -113,8 +113,8 @@ def _load_missing(cluster: Cluster, layout: Path, entries: list[dict[str, Any]])
 
 
 @contextmanager
-def _only_loader() -> Iterator[None]:
-    with (image_store() / ".loading").open("w") as lock:
+def _only_loader(cluster: Cluster) -> Iterator[None]:
+    with (cluster.state / "loading.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -104,7 +104,7 @@ def kill_container_processes(foreign: list[str]) -> None:
     for top in host.kubepods():
         if str(top) not in foreign:
             for file in top.rglob("cgroup.procs"):
-                for pid in file.read_text().split():
+                for pid in host.lines(file):
                     try:
                         os.kill(int(pid), signal.SIGKILL)
                     except ProcessLookupError:
@@ -119,12 +119,15 @@ def _network(cluster: Cluster, ranges: Ranges) -> None:
     configs.mkdir(exist_ok=True)
     for plugin in cni_plugins().iterdir():
         (programs / plugin.name).symlink_to(plugin)
+    # A copy, and the interpreter itself: the cluster outlives the checkout and the virtual environment that started it.
+    script = folder / "gate.py"
+    shutil.copyfile(SOURCE / "gate.py", script)
     gate = programs / "localkube-gate"
     # Taking a pod's network down needs no gate, and starting Python for it would only cost time.
     gate.write_text(
         "#!/bin/sh\n"
         '[ "$CNI_COMMAND" = DEL ] && exit 0\n'
-        f"exec {sys.executable} -S -E {SOURCE}/gate.py {cluster.state}/policy.sock\n"
+        f"exec {Path(sys.executable).resolve()} -S -E {script} {cluster.state}/policy.sock\n"
     )
     gate.chmod(0o755)
     bridge = {
