@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillstages.common.config import Train
 from distillstages.common.exit import ConfigFault
+from distillstages.train.messages import first_line
 from distillstages.train.plan import Batches
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def build(
     except (TypeError, ValueError) as error:
         if not train.trainer_args:
             raise
-        raise ConfigFault(f"trainerArgs {train.trainer_args}: {str(error).splitlines()[0][:300]}") from error
+        raise ConfigFault(f"trainerArgs {train.trainer_args}: {first_line(error)}") from error
 
 
 def _ours(

@@ -22,6 +22,7 @@ from distillstages.common.config import StageConfig, Train
 from distillstages.common.exit import Exit, Fault, PeerLost, StageError, Terminated
 from distillstages.common.termination import Termination
 from distillstages.train import plan
+from distillstages.train.messages import first_line
 
 WAIT_SECONDS = 900.0
 """How long to wait for the other nodes: their pods may still be pulling an image."""
@@ -162,7 +163,7 @@ def _run(config: StageConfig, path: str, node: int, stop: _Stop) -> int:
             raise Terminated("asked to stop while waiting for the other training pods") from None
         raise PeerLost(
             f"the {where.nodes} training pods did not find each other at {where.master_address}:{where.master_port}: "
-            f"{_first_line(error)}. Are all of them running, and may they reach each other?"
+            f"{first_line(error)}. Are all of them running, and may they reach each other?"
         ) from None
     return 0
 
@@ -183,6 +184,8 @@ def _set_environment(train: Train) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(plan.threads_per_process(processes)))
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if not train.student.uri.startswith("hf://"):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing to ask the hub about
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
@@ -205,10 +208,6 @@ def _leave(rank: str, code: int, termination: Termination) -> None:
     """Writes end-<rank>.json. The ranks write theirs, the launcher must not overwrite them."""
     os.environ["RANK"] = rank
     state.leave_end(code, termination)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from distillstages.common.exit import PeerLost
+from distillstages.train.messages import first_line
 
 T = TypeVar("T")
 
@@ -50,8 +51,7 @@ def lost_peer(error: BaseException) -> PeerLost | None:
         if isinstance(cause, (dist.DistError, RuntimeError)) and (
             isinstance(cause, dist.DistError) or _LOST.search(str(cause))
         ):
-            line = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-            return PeerLost(f"another rank went away: {line.strip()[:300]}")
+            return PeerLost(f"another rank went away: {first_line(cause)}")
         cause = cause.__cause__ or cause.__context__
     return None
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from distillstages.common import reasons, traceformat
 from distillstages.common.config import Student
 from distillstages.common.exit import DataFault, Temporary
+from distillstages.train.messages import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,7 +91,7 @@ def load_conversation(folder: Path, uri: str, system_prompt: str | None) -> Conv
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise DataFault(
-            f"student {uri}: its tokenizer cannot be loaded: {str(error).splitlines()[0][:300]}",
+            f"student {uri}: its tokenizer cannot be loaded: {first_line(error)}",
             reason=reasons.STUDENT_NO_TOKENIZER,
         ) from error
     if not tokenizer.chat_template:
@@ -185,7 +186,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
             reason=reasons.STUDENT_NOT_FOUND,
         ) from error
     except (HfHubHTTPError, OSError) as error:
-        raise Temporary(f"student hf://{name}: the hub does not answer: {str(error).splitlines()[0][:300]}") from error
+        raise Temporary(f"student hf://{name}: the hub does not answer: {first_line(error)}") from error
 
 
 def _from_store(uri: str) -> Path:

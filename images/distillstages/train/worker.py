@@ -6,15 +6,17 @@ torchrun starts this module on every node, as many times as there are GPUs (or C
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillstages.common import traceformat, worker
-from distillstages.common.artifacts import storage_errors
+from distillstages.common.artifacts import storage_errors, storage_fault
 from distillstages.common.exit import Fault, PeerLost, StageError, Terminated
 from distillstages.common.progress import Progress
 from distillstages.common.worker import Context
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from distillstages.train.trainer import Trainer
 
 _log = logging.getLogger("distillstages.train")
+_DISK_FULL = re.compile(r"no space left|os error 28|disk quota|PytorchStreamWriter failed|inline_container", re.I)
 
 
 def train(context: Context) -> Mapping[str, Any]:
@@ -37,8 +40,10 @@ def train(context: Context) -> Mapping[str, Any]:
     # What can be wrong with the input is found before anything slow: no torch so far.
     batches = plan.split_batch(config)
     folder = student.fetch(config.student)
-    system_prompt = config.system_prompt or traceformat.default_system_prompt(config.trace_format)
-    conversation = student.load_conversation(folder, config.student.uri, system_prompt)
+    system_prompt = config.system_prompt
+    if system_prompt is None:
+        system_prompt = traceformat.default_system_prompt(config.trace_format)
+    conversation = student.load_conversation(folder, config.student.uri, system_prompt or None)
     data = examples.encode_rows(
         conversation,
         config.trace_format,
@@ -106,18 +111,11 @@ def train(context: Context) -> Mapping[str, Any]:
         _quieten(trainer)
         parameters = sum(getattr(each, "ds_numel", each.numel()) for each in model.parameters())
         _say("training", parameters=parameters, ranks=batches.ranks, resumedFromStep=resume.step if resume else None)
-        try:
-            trainer.train(resume_from_checkpoint=str(resume.path) if resume else None)
-            if not report.stopped:
-                _save_model(trainer, checkpoints, conversation, is_first)
-        except StageError:
-            raise
-        except Exception as error:
-            if context.stopping.is_set():
-                raise Terminated("asked to stop while another rank ended; the last checkpoint stands") from error
-            raise ranks.lost_peer(error) or error from None
+        trainer.train(resume_from_checkpoint=str(resume.path) if resume else None)
+        if not report.stopped:
+            _save_model(trainer, checkpoints, conversation, is_first)
 
-    if report.stopped:
+    if report.stopped:  # every rank saved a checkpoint after this same step
         if context.stopping.is_set():
             raise Terminated(f"asked to stop: a checkpoint was saved after step {trainer.state.global_step}")
         raise PeerLost(f"another rank was asked to stop; a checkpoint was saved at {trainer.state.global_step}")
@@ -136,7 +134,34 @@ def train(context: Context) -> Mapping[str, Any]:
     if is_first:
         numbers = dict(output.publish(numbers, {"model": "model/", "metrics": "metrics.jsonl"}).numbers)
         checkpoints.clear()
-    return numbers
+    # No rank says that it succeeded before the first has published, and all say the same.
+    return ranks.agree(numbers)
+
+
+def body(context: Context) -> Mapping[str, Any]:
+    """`train`, with the errors of its libraries as ours."""
+    try:
+        return train(context)
+    except StageError:
+        raise
+    except Exception as error:
+        meaning = failure(error)
+        if meaning is None:
+            raise
+        if context.stopping.is_set() and isinstance(meaning, PeerLost):
+            raise Terminated("asked to stop, as were the other ranks; the last checkpoint stands") from error
+        raise meaning from error
+
+
+def failure(error: Exception) -> StageError | None:
+    """What an error means where it is not just a fault: a full disk, which torch and safetensors hide in errors of
+    their own, or a lost peer."""
+    from distillstages.train import ranks
+
+    if _DISK_FULL.search(str(error)):
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return storage_fault(full, "writing a checkpoint or the model")
+    return ranks.lost_peer(error)
 
 
 def _load_model(folder: Path, precision: str, on_gpu: bool) -> Any:
@@ -202,4 +227,4 @@ def _say(message: str, **fields: Any) -> None:
 
 
 if __name__ == "__main__":
-    worker.run("train", train, claim=os.environ.get("RANK", "0") == "0", graceful=True)
+    worker.run("train", body, claim=os.environ.get("RANK", "0") == "0", graceful=True)
