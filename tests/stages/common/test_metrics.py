@@ -6,7 +6,11 @@ import io
 import json
 import logging
 import math
+import os
+import pty
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from distillstages.common import logs
 from distillstages.common.metrics import MAX_SERIES, Metrics, Server, render
 from distillstages.common.progress import Progress
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -141,3 +147,31 @@ def test_secrets_never_reach_a_log_line() -> None:
         logging.getLogger("x").exception("Bearer %s", "sk-abc-123456")
     assert "sk-abc-123456" not in stream.getvalue()
     assert "***" in json.loads(stream.getvalue())["message"]
+
+
+def test_on_a_terminal_progress_is_a_bar() -> None:
+    code = (
+        "import time\n"
+        "from distillstages.common.metrics import Metrics\n"
+        "from distillstages.common.progress import Progress\n"
+        "with Progress(Metrics(), unit='questions', total=7) as progress:\n"
+        "    progress.update(3, accepted=2)\n"
+        "    time.sleep(0.3)\n"
+    )
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "images"), "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, stderr=theirs, env=env)
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    except OSError:
+        pass  # how Linux says that the other side of a terminal was closed
+    finally:
+        os.close(ours)
+    assert process.wait() == 0
+    assert b"questions" in shown
+    assert b"3/7" in shown
+    assert b"accepted=2" in shown
+    assert b'{"time"' not in shown

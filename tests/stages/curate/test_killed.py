@@ -29,6 +29,11 @@ def until(condition: Callable[[], bool], stage: Stage) -> None:
     pytest.fail("the condition never held")
 
 
+def until_asked(teacher: FakeTeacher, requests: int, stage: Stage) -> None:
+    """Wait until the teacher has received so many requests."""
+    until(lambda: teacher.total >= requests, stage)
+
+
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.full), pytest.param(3, marks=pytest.mark.full)])
 def test_a_killed_curation_asks_again_only_what_was_in_flight(make_stage: Any, seed: int) -> None:
     chance = random.Random(seed)
@@ -40,7 +45,7 @@ def test_a_killed_curation_asks_again_only_what_was_in_flight(make_stage: Any, s
             stage.attempt = attempt
             stage.start()
             target = teacher.total + chance.randint(1, 40)
-            until(lambda target=target: teacher.total >= target, stage)
+            until_asked(teacher, target, stage)
             stage.kill()
             in_flight += CONCURRENCY
         stage.attempt = kills + 1
