@@ -101,18 +101,24 @@ class Builder:
         self.layout = layout()
         self.context = self.root / "context"
         self.started = time.monotonic()
-        temporary = self.root / "tmp"
-        temporary.mkdir(exist_ok=True)
-        machine.share_uv_cache(temporary)
+        self.temporary = self.root / "tmp"
+        self.temporary.mkdir(exist_ok=True)
+        machine.share_uv_cache(self.temporary)
         storage = self.root / "storage.conf"
         storage.write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{self.root}/storage"\nrunroot = "{self.root}/run"\n'
         )
-        os.environ.update(CONTAINERS_STORAGE_CONF=str(storage), TMPDIR=str(temporary))
+        os.environ.update(CONTAINERS_STORAGE_CONF=str(storage), TMPDIR=str(self.temporary))
 
     def progress(self, text: str) -> None:
         """One line to standard error with the seconds since the start."""
         print(f"images {time.monotonic() - self.started:4.0f}s  {text}", file=sys.stderr, flush=True)
+
+    def clean_up(self) -> None:
+        """Remove what a build that was killed has left: gigabytes, at worst. The caller holds the lock."""
+        for leftover in self.temporary.iterdir():
+            if leftover.name != "buildah-cache":
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def base(self) -> str:
         """The reference of the base image, which is made when it is not there."""
@@ -146,10 +152,15 @@ class Builder:
             self.log,
         )  # fmt: skip
 
-    def forget(self, references: set[str]) -> None:
-        """Remove images from the storage; layers that others share stay."""
-        for reference in sorted(references):
-            run(["sh", "-c", 'buildah rmi "$0" || true', reference], self.log)
+    def forget_what_the_layout_lacks(self) -> None:
+        """Remove earlier builds from the storage; layers that others share stay."""
+        listed = subprocess.run(
+            ["buildah", "images", "--format", "{{.Name}}:{{.Tag}}"], capture_output=True, text=True, check=True
+        )
+        ours = {f"localhost/distillrun/{image.name}" for image in IMAGES}
+        for reference in sorted(set(listed.stdout.split()) - set(oci_layout.references(self.layout))):
+            if _repository(reference) in ours:
+                run(["buildah", "rmi", reference], self.log)
 
 
 def build_all(images: list[Image], keep_old: bool) -> dict[str, str]:
@@ -157,6 +168,7 @@ def build_all(images: list[Image], keep_old: bool) -> dict[str, str]:
     builder = Builder()
     with (builder.root / "layout.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        builder.clean_up()
         snapshot(images, builder.context)
         references = {image: image.reference(builder.context) for image in images}
         present = oci_layout.references(builder.layout)
@@ -170,7 +182,7 @@ def build_all(images: list[Image], keep_old: bool) -> dict[str, str]:
         if missing and not keep_old:
             replaced = {old for old in present for new in missing if _repository(old) == _repository(references[new])}
             oci_layout.remove(builder.layout, replaced)
-            builder.forget(replaced)
+            builder.forget_what_the_layout_lacks()
         there = len(images) - len(missing)
         builder.progress(f"{len(missing)} built, {there} already there; OCI layout: {builder.layout}")
     return {image.name: references[image] for image in images}
