@@ -117,8 +117,12 @@ class Builder:
     def clean_up(self) -> None:
         """Remove what a build that was killed has left: gigabytes, at worst. The caller holds the lock."""
         for leftover in self.temporary.iterdir():
-            if leftover.name != "buildah-cache":
+            if leftover.name == "buildah-cache":
+                continue
+            if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink()
 
     def base(self) -> str:
         """The reference of the base image, which is made when it is not there."""
