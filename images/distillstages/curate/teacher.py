@@ -5,7 +5,7 @@
 | 401, 403                               | ConfigFault TeacherUnauthorized at once, naming the Secret and the key |
 | 404; 400 about the model               | ConfigFault TeacherRefused at once                                     |
 | other 4xx                              | TeacherRefused before the first answer, then this trace RequestRefused |
-| 429                                    | all wait (Retry-After), ask again; without any answer: 75              |
+| 429                                    | wait (Retry-After), all if it happens again; without any answer: 75    |
 | 5xx, timeout, connection, not our JSON | wait, ask again; then 75, or this trace is rejected if others go well  |
 """
 
@@ -56,6 +56,7 @@ class Teacher:
         self._answered_before = answered
         self._remaining = remaining
         self._resume_at = 0.0
+        self._told_to_wait = 0
         self._length_field = "max_tokens"
         self._url = config.url.rstrip("/") + "/chat/completions"
         self._place = _place(config)
@@ -81,6 +82,7 @@ class Teacher:
             reply = await self._request(question)
             if isinstance(reply, Reply):
                 self.successes += 1
+                self._told_to_wait = 0
                 return Answer(
                     key,
                     sample,
@@ -94,6 +96,7 @@ class Teacher:
                 )
             if reply.kind == "changed":
                 continue
+            self._told_to_wait += reply.retry_after is not None
             if reply.kind == "refused":
                 return Answer(key, sample, requests=requests, error=self._refused(reply))
             if reply.kind == "limited" and self.successes > seen:
@@ -118,15 +121,18 @@ class Teacher:
         return others_succeed or (self.successes + self._answered_before > 0 and self._remaining() <= _TAIL)
 
     async def _wait_for_quota(self) -> None:
+        # Again and again: others may have been told to wait longer while we slept.
         while (seconds := self._resume_at - time.monotonic()) > 0:
             await asyncio.sleep(self.backoff.after(seconds))
 
     async def _pause(self, reply: Failure, failures: int) -> None:
-        if reply.retry_after is not None:
-            # One quota for all of us: everybody waits.
+        if reply.retry_after is None:
+            await asyncio.sleep(self.backoff.wait(failures))
+        elif self._told_to_wait < 2:
+            await asyncio.sleep(self.backoff.after(reply.retry_after))
+        else:
+            # Told again, and nobody was answered in between: it is the quota of all of us, so everybody waits.
             self._resume_at = max(self._resume_at, time.monotonic() + reply.retry_after)
-            return
-        await asyncio.sleep(self.backoff.wait(failures))
 
     async def _request(self, question: str) -> Reply | Failure:
         self.in_flight += 1

@@ -114,6 +114,27 @@ def test_a_wait_that_the_teacher_asks_for_is_kept_and_never_cut_short() -> None:
     assert all(0 < told <= 0.2 for told in backoff.told)
 
 
+def test_everybody_waits_once_the_quota_of_all_is_used_up() -> None:
+    exhausted = True
+    asked = []
+
+    def quota(question: str, nth: int) -> Raw:
+        nonlocal exhausted
+        asked.append(question)
+        exhausted = exhausted and len(asked) < 3
+        return Raw(429, {"error": "later"}, {"Retry-After": "1"}) if exhausted else solve(question, nth)
+
+    async def run(url: str) -> list[Answer]:
+        config = TeacherConfig(name="t", url=url, model="fake")
+        async with Teacher(config, Generate(), api_key=None, backoff=Recorded()) as teacher:
+            await asyncio.gather(teacher.ask("1+1=?", 0, "1+1=?"), teacher.ask("2+2=?", 0, "2+2=?"))
+            return [await teacher.ask("3+3=?", 0, "3+3=?")]
+
+    with FakeTeacher(quota) as server:
+        asyncio.run(run(server.url))
+    assert sorted(asked) == ["1+1=?", "1+1=?", "2+2=?", "2+2=?", "3+3=?"]
+
+
 def test_failures_in_a_row_are_waited_for_longer_and_longer() -> None:
     backoff = Recorded()
     ask(lambda q, nth: Raw(500, "oops") if nth < 5 else solve(q, nth), ["1+1=?"], backoff=backoff)
