@@ -6,8 +6,8 @@ demo, the tests and a laptop; with the package vllm (GPUs) the stages start ``vl
 Why: that build's own command does not start (it looks for a distribution called vllm), and its start is nearly all
 imports: the API server, a process that inspects the model's class, the engine core and the worker each import torch,
 transformers and vLLM anew, 14 CPU seconds each (26 where no bytecode was compiled), because the CPU platform asks for
-spawned processes in order to give each worker its own OpenMP settings. Here the whole tree has one OpenMP setting from the start, so children can be
-forked (vLLM's own default on GPUs) and one import serves all four.
+spawned processes in order to give each worker its own OpenMP settings. Here the whole tree has one OpenMP setting from
+the start, so children can be forked (vLLM's own default on GPUs) and one import serves all four.
 
 Nothing of this changes what is computed. Where vLLM's insides are not as expected, a warning is logged and vLLM starts
 in its own, slower way.

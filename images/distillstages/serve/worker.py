@@ -1,8 +1,8 @@
 """The serve stage's work: start vLLM, ask it one question ourselves, be ready, watch it, and drain at the end.
 
 Readiness is /readyz on the progress port and not the server's own /health, which answers before the first completion
-has shown that the model can generate. Liveness is the server's /health (see docs): a hung server is restarted by the
-kubelet, a dead one ends this stage with the reason.
+has shown that the model can generate. Liveness is judged here: a server that has died, or whose /health fails for a
+minute, ends this stage with the reason, and the kubelet starts it again.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _ENDPOINT_SECONDS: Final = 2.0
 _WARM_UP_SECONDS: Final = 600.0
 _WARM_UP_TOKENS: Final = 8
 _POLL_SECONDS: Final = 0.5
+_HEALTH_EVERY_SECONDS: Final = 10.0
+_HEALTH_FAILURES: Final = 6
 
 
 def body(context: Context) -> Mapping[str, Any]:
@@ -55,9 +57,11 @@ def body(context: Context) -> Mapping[str, Any]:
         _progress(context.metrics, 1)
         context.metrics.set_ready(True)
         _log.info("ready", extra={"fields": {"model": config.served_model_name, "port": config.port}})
+        health = Health(engine.name, lambda: answers_health(engine.url))
         with Watch(engine.url, context.metrics):
             while not context.stopping.wait(_POLL_SECONDS):
                 engine.raise_if_dead("while it was serving")
+                health.check()
         context.metrics.set_ready(False)
         wait_drained(lambda: None if engine.is_dead() else read(engine.url), drain)
     return {}
@@ -121,6 +125,38 @@ def warm_up(engine: Engine, stopping: threading.Event) -> None:
     raise Fault(
         f"vLLM is up but model {engine.name!r} answered no chat completion: {trouble}", reason=reasons.ENGINE_FAILED
     )
+
+
+def answers_health(url: str) -> bool:
+    """Whether /health answers 200 within 5 s."""
+    try:
+        return httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+class Health:
+    """Counts failures of /health in a row; call `check` as often as you like, it probes every 10 s."""
+
+    def __init__(self, name: str, probe: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._probe = probe
+        self._clock = clock
+        self._next = clock() + _HEALTH_EVERY_SECONDS
+        self._failures = 0
+
+    def check(self) -> None:
+        """Raises Fault EngineFailed at the sixth failure in a row."""
+        if self._clock() < self._next:
+            return
+        self._failures = 0 if self._probe() else self._failures + 1
+        self._next = self._clock() + _HEALTH_EVERY_SECONDS
+        if self._failures >= _HEALTH_FAILURES:
+            raise Fault(
+                f"vLLM for model {self._name!r} runs but its /health has failed {self._failures} times in a row, "
+                f"{_HEALTH_EVERY_SECONDS:g} s apart: it hangs and is started again",
+                reason=reasons.ENGINE_FAILED,
+            )
 
 
 def wait_drained(

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from distillstages.common.enginemetrics import EngineNumbers
-from distillstages.serve.worker import wait_drained
+from distillstages.common.exit import Fault
+from distillstages.serve.worker import Health, wait_drained
 from tests.stages.engines.stages import FakeModel, Stage, is_running, make_model, until
 
 
@@ -150,6 +151,19 @@ def test_a_model_that_is_not_there(serving: Callable[..., Stage], student: FakeM
     (student.folder / "model.safetensors").unlink()
     end = serving().run()
     assert (end.code, end.reason) == (65, "ModelNotFound")
+
+
+def test_a_server_that_hangs_is_given_up_after_six_failures_in_a_row() -> None:
+    now = [0.0]
+    probes = iter([True, False, False, False, False, False, True, *[False] * 6])
+    health = Health("student", lambda: next(probes), clock=lambda: now[0])
+    for _ in range(12):
+        now[0] += 10
+        health.check()
+        health.check()  # too early: no probe
+    now[0] += 10
+    with pytest.raises(Fault, match="'student' runs but its /health has failed 6 times in a row"):
+        health.check()
 
 
 @pytest.mark.parametrize(
