@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.charts import kustomized
 from tests.charts.conftest import CHART, ROOT, Render, one
 

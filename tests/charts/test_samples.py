@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.charts.conftest import ROOT, one
-from tests.charts.restricted import pod_specs, violations
 
 from distillrun.api.v1alpha1 import Spec
 from distillstages.demo.teacher import MODEL
+from tests.charts.conftest import ROOT, one
+from tests.charts.restricted import pod_specs, violations
 
 Object = dict[str, Any]
 SAMPLES = ROOT / "manifests" / "samples"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.charts.conftest import CHART, Render, one
 from tests.charts.restricted import pod_specs, violations
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from hack.chart import values_table
 from tests.charts.conftest import CHART, Render, one
 

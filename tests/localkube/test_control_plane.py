@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from hack.localkube import control_plane as planes
 from hack.localkube import processes
 from hack.localkube.binaries import KUBERNETES_VERSION

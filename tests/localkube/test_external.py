@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from hack.localkube import external
 from hack.localkube.cli import main
 from hack.localkube.errors import LocalKubeError

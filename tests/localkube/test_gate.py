@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hack.localkube import runtime
 from hack.localkube.addresses import Ranges
 from hack.localkube.errors import LocalKubeError

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from hack.localkube import images, oci
 from hack.localkube.errors import LocalKubeError
 from hack.localkube.places import node_cluster as place

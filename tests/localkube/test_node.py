@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from hack.localkube import node, processes
 from hack.localkube.images import BUSYBOX
 from hack.localkube.places import node_cluster as place

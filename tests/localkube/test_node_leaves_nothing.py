@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hack.localkube import host, images, node, processes
 from hack.localkube.places import image_store
 from hack.localkube.places import node_cluster as place

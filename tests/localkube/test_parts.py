@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from hack.localkube import addresses, binaries, credentials, images, oci, provisioner
 from hack.localkube.errors import LocalKubeError
 from hack.localkube.places import SOURCE, Cluster

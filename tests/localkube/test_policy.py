@@ -5,6 +5,7 @@ import subprocess
 from typing import Any
 
 import pytest
+
 from hack.localkube.policy import Pod, directions, ruleset, selects
 
 WEB = Pod("shop", "web", "10.0.0.1", {"app": "web"}, {("http", "TCP"): 8080})

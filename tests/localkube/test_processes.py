@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+
 from hack.localkube import processes
 from hack.localkube.errors import LocalKubeError
 from hack.localkube.places import Cluster

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
+
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.objects import build
 from distillrun.plan import names, stageconfig
 from distillrun.plan.model import Run, StageName, Want
-
 from tests.unit.builders import SETTINGS, run, spec
 
 UPSTREAM: dict[StageName, str] = {
