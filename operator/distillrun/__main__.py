@@ -87,7 +87,9 @@ class Operator:
         applier = Applier(self.client, self.cache)
         evidence = Evidence(self.client, self.cache)
         self.reconciler = Reconciler(self.cache, applier, evidence, recorder, options.settings, plan=plan, build=build)
-        self.queue: KeyedQueue[Key] = KeyedQueue(self.reconciler, workers=options.workers, watcher=self.metrics)
+        self.queue: KeyedQueue[Key] = KeyedQueue(
+            self.reconciler, workers=options.workers, watcher=self.metrics, expected=(NotLeader, ApiError)
+        )
         self.relist = Relist(
             self.unguarded,
             self.cache,
@@ -143,12 +145,11 @@ class Operator:
         """Wait for the cache and for the lease, then do passes for as long as the lease can be renewed."""
         await filled.wait()
         await self.lease.acquire()
-        await self.relist.catch_up()
-        for key in self.cache.run_keys():
-            self.queue.add(key)
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.lease.keep(self._queue_all))
+            await self.relist.catch_up()
+            self._queue_all()
             group.create_task(self.queue.run())
-            group.create_task(self.lease.keep())
 
     async def _keep_cache(self, filled: asyncio.Event) -> None:
         """Fill the cache, then have kopf and the relist check keep it true."""
@@ -200,6 +201,10 @@ class Operator:
                 logger.warning("Waiting for %s.", words)
                 told = words
             await asyncio.sleep(1.0)
+
+    def _queue_all(self) -> None:
+        for key in self.cache.run_keys():
+            self.queue.add(key)
 
     def _told(self, kind: str) -> None:
         self.metrics.watched(kind)

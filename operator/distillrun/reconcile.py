@@ -125,7 +125,10 @@ class Reconciler:
             name = (want.kind, want.name)
             if name in attempted:
                 break
-            met = await self.applier.ensure(run, self.build(want, run, self.settings), immutable=want.immutable)
+            if self.applier.has(run, want):
+                met = None
+            else:
+                met = await self.applier.ensure(run, self.build(want, run, self.settings), immutable=want.immutable)
             if met is None:
                 changed |= troubles.pop(name, None) is not None
                 continue

@@ -17,7 +17,7 @@ from distillrun.cluster.cache import Cache
 from distillrun.cluster.client import Client
 from distillrun.cluster.errors import ApiError
 from distillrun.cluster.resources import BY_KIND, RUN, Resource
-from distillrun.plan.model import Child, Conflict, Job, Ref, Refusal, Run
+from distillrun.plan.model import Child, Conflict, Job, Ref, Refusal, Run, Want
 from distillrun.plan.names import ANNOTATION_APPLIED, LABEL_MANAGED_BY, LABEL_RUN, MANAGER
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,11 @@ class Applier:
         self.cache = cache
         self._written: dict[str, tuple[str, Json]] = {}
 
+    def has(self, run: Run, want: Want) -> bool:
+        """Whether an object that never changes is known to exist and to be ours: then there is nothing to build."""
+        known = self.cache.child(run, want.kind, want.name) if want.immutable else None
+        return isinstance(known, Job | Child) and belongs_to(known, run)
+
     async def ensure(self, run: Run, body: Json, *, immutable: bool) -> Conflict | Refusal | None:
         """Make an object exist. None when it does and is ours.
 
@@ -51,8 +56,6 @@ class Applier:
         known = self.cache.child(run, kind, name)
         try:
             if immutable:
-                if isinstance(known, Job | Child) and belongs_to(known, run):
-                    return None
                 return await self._create_once(run, resource, body)
             wanted = body["metadata"].get("annotations", {}).get(ANNOTATION_APPLIED)
             same = isinstance(known, Child) and known.hash == wanted and not known.deleting

@@ -30,9 +30,10 @@ DURATION = 10.0
 DEADLINE = 8.0
 """Seconds after the start of the last successful renewal until which we may write. The rest of DURATION is slack."""
 RENEW = 3.0
+RETRY = 0.5
 POLL = 1.0
 REQUEST = 3.0
-"""Seconds between renewals, between looks of a candidate, and allowed to one request."""
+"""Seconds between renewals, after one that failed, between looks of a candidate, and allowed to one request."""
 
 
 class NotLeader(Exception):
@@ -86,14 +87,24 @@ class Lease:
                 told = holder
             await asyncio.sleep(POLL * random.uniform(0.8, 1.0))
 
-    async def keep(self) -> None:
-        """Renew until the lease is lost. Raises NotLeader then; never returns."""
+    async def keep(self, regained: Callable[[], None]) -> None:
+        """Renew for ever. Raises NotLeader as soon as another process is seen to hold the lease.
+
+        A renewal that comes too late (no answer for a while, a starved machine) is not yet a loss: nothing was written
+        after the deadline, and a renewal that succeeds afterwards proves, by its resourceVersion, that nobody led in
+        between. `regained` is called then, because passes in that time have failed.
+        """
         while True:
             await asyncio.sleep(RENEW)
+            late = False
             while not await self._renew():
-                if not self.leading:
-                    raise NotLeader(f"The lease {self.namespace}/{self.name} could not be renewed in {DEADLINE:.0f} s.")
-                await asyncio.sleep(POLL / 2)
+                if not self.leading and not late:
+                    late = True
+                    logger.warning("The lease %s/%s is not renewed in time: writing stops.", self.namespace, self.name)
+                await asyncio.sleep(RETRY)
+            if late:
+                logger.warning("The lease %s/%s is renewed: writing goes on.", self.namespace, self.name)
+                regained()
 
     async def release(self) -> None:
         """Give the lease back, so that a successor starts at once. A failure is only logged."""

@@ -44,12 +44,17 @@ class KeyedQueue(Generic[K]):
         *,
         workers: int = 8,
         watcher: Watcher | None = None,
+        expected: tuple[type[Exception], ...] = (),
         pass_seconds: float = PASS_SECONDS,
     ) -> None:
-        """`work(key)` is one pass; it returns the seconds after which to add the key again, or None."""
+        """`work(key)` is one pass; it returns the seconds after which to add the key again, or None.
+
+        Failures of the `expected` kinds are logged as a sentence, others with a traceback the first time.
+        """
         self._work = work
         self._workers = workers
         self._watcher = watcher
+        self._expected = expected
         self._pass_seconds = pass_seconds
         self._waiting: dict[K, float] = {}
         self._working: dict[K, float] = {}
@@ -161,13 +166,14 @@ class KeyedQueue(Generic[K]):
     def _retry(self, key: K, error: Exception) -> None:
         count = self._failures[key] = self._failures.get(key, 0) + 1
         wait = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(count - 1, 16)) * random.uniform(0.8, 1.2)
-        # The whole traceback once; the same failure again needs only its sentence.
-        logger.error(
+        known = isinstance(error, self._expected)
+        logger.log(
+            logging.WARNING if known else logging.ERROR,
             "The pass over %s failed (time %d), trying again in %.1f s: %s",
             key,
             count,
             wait,
             error or type(error).__name__,
-            exc_info=error if count == 1 else None,
+            exc_info=None if known or count > 1 else error,
         )
         self.add_after(key, wait)

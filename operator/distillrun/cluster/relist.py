@@ -92,7 +92,7 @@ class Relist:
             listed, as_of = await self._list(resource)
             self._drop_vanished(resource, listed, as_of)
             for ident in self._behind(listed):
-                await self._fetch(resource, ident)
+                await self._fetch(resource, ident, level=logging.DEBUG)
 
     async def run(self) -> None:
         """Check until cancelled. A check that fails says so in the log and is done again at its next time."""
@@ -133,7 +133,7 @@ class Relist:
     def _behind(self, listed: dict[Id, Seen]) -> dict[Id, Seen]:
         return {ident: seen for ident, seen in listed.items() if not self.cache.knows(ident, seen.uid, seen.version)}
 
-    async def _fetch(self, resource: Resource, ident: Id) -> bool:
+    async def _fetch(self, resource: Resource, ident: Id, level: int = logging.WARNING) -> bool:
         """Read one object. Whether the cache needed it."""
         try:
             body = await self.client.get(resource, ident[1], ident[2])
@@ -144,13 +144,14 @@ class Relist:
         if self.cache.knows(ident, str(body["metadata"].get("uid")), version(body)):
             return False
         what = "stale" if self.cache.get(ident) is not None else "unseen"
-        self._found(ident, what, self.cache.upsert(resource.kind, body))
+        self._found(ident, what, self.cache.upsert(resource.kind, body), level)
         return True
 
-    def _found(self, ident: Id, what: str, key: Key | None) -> None:
+    def _found(self, ident: Id, what: str, key: Key | None, level: int = logging.WARNING) -> None:
         kind, namespace, name = ident
-        logger.warning("The watch had missed %s %s/%s: %s.", kind, namespace, name, what)
-        self.metrics.relist_found.labels(kind, what).inc()
+        logger.log(level, "The watch had missed %s %s/%s: %s.", kind, namespace, name, what)
+        if level == logging.WARNING:
+            self.metrics.relist_found.labels(kind, what).inc()
         changed = (namespace, name) if kind == RUN.kind else key
         if changed is not None:
             self.changed(changed)

@@ -100,10 +100,13 @@ async def world(client: Client, api_server: Kube, namespace: str) -> World:
 
 
 async def test_an_object_that_is_already_ours_is_made_only_once(world: World) -> None:
+    want = Want("ConfigMap", "config", "config")
     body = child(world.run, "ConfigMap", "config", data={"a": "1"})
+    assert not world.applier.has(world.run, want)
     assert await world.applier.ensure(world.run, body, immutable=True) is None
+    assert world.applier.has(world.run, want)
     assert await world.applier.ensure(world.run, body, immutable=True) is None
-    assert world.requests == [("create", "ConfigMap", 201)]
+    assert world.requests == [("create", "ConfigMap", 201), ("create", "ConfigMap", 409), ("get", "ConfigMap", 200)]
 
 
 async def test_an_operator_that_lost_its_memory_finds_its_own_job_and_does_not_touch_it(world: World) -> None:

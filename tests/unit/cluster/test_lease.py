@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from distillrun.cluster import lease as module
 from distillrun.cluster.errors import ApiError
 from distillrun.cluster.lease import DEADLINE, DURATION, Lease, NotLeader
 
@@ -141,4 +143,28 @@ async def test_a_lease_that_somebody_deleted_is_made_again() -> None:
     patch, shelf.patch = shelf.patch, gone  # type: ignore[method-assign]
     assert await one._renew()
     shelf.patch = patch  # type: ignore[method-assign]
+    one.check()
+
+
+async def test_a_renewal_that_comes_too_late_is_no_loss_when_nobody_led_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, shelf, one, _ = leases()
+    await one.acquire()
+    monkeypatch.setattr(module, "RENEW", 0.001)
+    monkeypatch.setattr(module, "RETRY", 0.001)
+    regained = asyncio.Event()
+    patch = shelf.patch
+
+    async def unanswered(*_: Any, **__: Any) -> dict[str, Any]:
+        clock.now += 3
+        if clock.now > 150:
+            shelf.patch = patch  # type: ignore[method-assign]
+        assert clock.now < 109 or not one.leading
+        raise ApiError(0, "Timeout", "no answer")
+
+    shelf.patch = unanswered  # type: ignore[method-assign]
+    keeping = asyncio.create_task(one.keep(regained.set))
+    await regained.wait()
+    keeping.cancel()
     one.check()
