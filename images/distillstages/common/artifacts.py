@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from distillstages.common import reasons
@@ -79,6 +79,14 @@ class Result:
             raise ValueError(f"not a result: {error!r}") from None
 
 
+class Claim(NamedTuple):
+    """The content of claim.json: which attempt of which run (its uid; "" where unknown) works here, in which pod."""
+
+    attempt: int
+    pod: str
+    run: str
+
+
 def holder() -> str:
     """Who we are, for claim.json: the pod's name in Kubernetes (its host name), the host's on a laptop."""
     return os.environ.get("POD_NAME") or socket.gethostname()
@@ -122,14 +130,18 @@ def storage_fault(error: OSError, what: str) -> DataFault | ConfigFault | Fault:
 class Output:
     """One stage's output folder. Paths given to the methods are relative to it, with "/".
 
-    `attempt` fences: see `claim`, `check_claim`, `publish`. Raises ConfigFault for a location that cannot be used."""
+    `attempt` (of the run with the uid `run`) fences: see `claim`, `check_claim`, `publish`. Raises ConfigFault for a
+    location that cannot be used."""
 
-    def __init__(self, uri: str, *, stage: str, fingerprint: str, attempt: int, who: str | None = None) -> None:
+    def __init__(
+        self, uri: str, *, stage: str, fingerprint: str, attempt: int, who: str | None = None, run: str = ""
+    ) -> None:
         self.uri = uri.rstrip("/") + "/"
         self.stage = stage
         self.fingerprint = fingerprint
         self.attempt = attempt
         self.who = who or holder()
+        self.run = run
         self.is_local = self.uri.startswith("file://")
         if self.is_local:
             self._root: Path | None = local_path(self.uri)
@@ -239,37 +251,44 @@ class Output:
         return result if (result.stage, result.fingerprint) == (self.stage, self.fingerprint) else None
 
     def claim(self) -> None:
-        """Say that this attempt works here. Raises Temporary SupersededAttempt when a newer one does."""
-        self._refuse_if_superseded(same_attempt_may_change_hands=True)
-        self.write(CLAIM, json.dumps({"attempt": self.attempt, "pod": self.who}).encode())
+        """Say that this attempt works here. Raises Temporary SupersededAttempt when a newer one of our run does.
+
+        Attempts are counted within a run. Another run with the same fingerprint (a run that was deleted and made again,
+        say) is taken over from, whatever its attempt: what it has recorded here continues to count."""
+        there = self.read_claim()
+        if there is not None and not self._is_other_run(there) and there.attempt > self.attempt:
+            raise self._superseded(there)
+        self.write(CLAIM, json.dumps({"attempt": self.attempt, "pod": self.who, "run": self.run}).encode())
         self.check_claim()
 
     def check_claim(self) -> None:
-        """Raises Temporary SupersededAttempt when another attempt (or another pod of ours) has claimed the folder."""
-        self._refuse_if_superseded(same_attempt_may_change_hands=False)
-
-    def _refuse_if_superseded(self, *, same_attempt_may_change_hands: bool) -> None:
-        claimed = self.read_claim()
-        if claimed is None:
+        """Raises Temporary SupersededAttempt when another attempt, pod or run has claimed the folder since."""
+        there = self.read_claim()
+        if there is None or (there.attempt < self.attempt and not self._is_other_run(there)):
             return
-        attempt, pod = claimed
-        changed_hands = attempt == self.attempt and pod != self.who and not same_attempt_may_change_hands
-        if attempt > self.attempt or changed_hands:
-            raise Temporary(
-                f"{self.uri}: attempt {attempt} (pod {pod}) has taken over from attempt {self.attempt} "
-                f"(pod {self.who}); this one publishes nothing",
-                reason=reasons.SUPERSEDED_ATTEMPT,
-            )
+        if there.attempt > self.attempt or there.pod != self.who or self._is_other_run(there):
+            raise self._superseded(there)
 
-    def read_claim(self) -> tuple[int, str] | None:
-        """(attempt, pod) of claim.json, or None when there is none that can be read."""
+    def _is_other_run(self, claim: Claim) -> bool:
+        return bool(self.run and claim.run and claim.run != self.run)
+
+    def _superseded(self, claim: Claim) -> Temporary:
+        other = f" of another run ({claim.run})" if self._is_other_run(claim) else ""
+        return Temporary(
+            f"{self.uri}: attempt {claim.attempt}{other} (pod {claim.pod}) has taken over from attempt {self.attempt} "
+            f"(pod {self.who}); this one publishes nothing",
+            reason=reasons.SUPERSEDED_ATTEMPT,
+        )
+
+    def read_claim(self) -> Claim | None:
+        """The content of claim.json, or None when there is none that can be read."""
         data = self.read(CLAIM)
         if data is None:
             return None
         try:
             document = json.loads(data)
-            return int(document["attempt"]), str(document.get("pod", ""))
-        except (ValueError, KeyError, TypeError):
+            return Claim(int(document["attempt"]), str(document.get("pod", "")), str(document.get("run", "")))
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def publish(

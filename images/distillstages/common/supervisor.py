@@ -221,23 +221,20 @@ class _Supervisor:
                 return self.child.returncode
 
     def _end_leftovers(self) -> None:
-        """Processes the worker left behind (its group): asked, then killed, then reaped."""
+        """Processes the worker left behind, in its group or adopted by us: asked, then killed, and reaped."""
         assert self.child is not None
-        deadline = time.monotonic() + _LEFTOVER_GRACE_SECONDS
-        sent: int = signal.SIGTERM
-        while True:
-            try:
-                os.killpg(self.child.pid, sent)
-            except (ProcessLookupError, PermissionError):
-                break
+        for sent, seconds in ((signal.SIGTERM, _LEFTOVER_GRACE_SECONDS), (signal.SIGKILL, 1.0)):
+            deadline = time.monotonic() + seconds
+            told: set[int] = set()
             while _reap() and time.monotonic() < deadline:
+                # Whose parent ends now becomes our child now, so look again.
+                for pid in _children() - told:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, sent)
+                    told.add(pid)
                 time.sleep(0.02)
-            if sent == signal.SIGKILL:
-                break
-            if time.monotonic() >= deadline:
-                sent = signal.SIGKILL
-            time.sleep(0.02)
-        _reap()
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.child.pid, sent)
 
     def _facts(self, status: int, before: cgroup.Memory) -> Facts:
         return Facts(
@@ -311,6 +308,15 @@ def _become_subreaper() -> None:
         return
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _children() -> set[int]:
+    """Process ids of our children, those adopted included."""
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):
+            found |= {int(pid) for pid in path.read_text().split()}
+    return found
 
 
 def _reap() -> bool:

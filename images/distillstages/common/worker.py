@@ -61,7 +61,13 @@ def parse_arguments(stage: str, argv: Sequence[str] | None = None) -> str:
 
 def open_output(config: StageConfig) -> Output:
     """The output folder that a configuration names."""
-    return Output(config.output, stage=config.stage, fingerprint=config.fingerprint, attempt=config.attempt)
+    return Output(
+        config.output,
+        stage=config.stage,
+        fingerprint=config.fingerprint,
+        attempt=config.attempt,
+        run=config.run.uid,
+    )
 
 
 def prepare(stage: str) -> Metrics:

@@ -14,8 +14,10 @@ from distillstages.common.exit import ConfigFault, DataFault, Temporary
 FINGERPRINT = "9c" * 32
 
 
-def output(folder: Path, attempt: int = 1, who: str = "pod-1", fingerprint: str = FINGERPRINT) -> Output:
-    return Output(folder.as_uri(), stage="curate", fingerprint=fingerprint, attempt=attempt, who=who)
+def output(
+    folder: Path, attempt: int = 1, who: str = "pod-1", fingerprint: str = FINGERPRINT, run: str = "run-1"
+) -> Output:
+    return Output(folder.as_uri(), stage="curate", fingerprint=fingerprint, attempt=attempt, who=who, run=run)
 
 
 def test_what_was_published_is_found_complete(tmp_path: Path) -> None:
@@ -56,7 +58,18 @@ def test_an_older_attempt_cannot_claim(tmp_path: Path) -> None:
     output(tmp_path, 5).claim()
     with pytest.raises(Temporary, match="attempt 5"):
         output(tmp_path, 4).claim()
-    assert json.loads((tmp_path / "claim.json").read_text()) == {"attempt": 5, "pod": "pod-1"}
+    assert json.loads((tmp_path / "claim.json").read_text()) == {"attempt": 5, "pod": "pod-1", "run": "run-1"}
+
+
+def test_a_run_made_again_takes_over_whatever_attempt_the_old_one_had_reached(tmp_path: Path) -> None:
+    old = output(tmp_path, 3)
+    old.claim()
+    again = output(tmp_path, 1, "pod-2", run="run-2")
+    again.claim()
+    with pytest.raises(Temporary, match=r"attempt 1 of another run \(run-2\)"):
+        old.check_claim()
+    again.publish({"questions": 1}, {})
+    assert old.completed() is not None
 
 
 def test_another_pod_of_the_same_attempt_takes_over(tmp_path: Path) -> None:
@@ -78,7 +91,7 @@ def test_an_unreadable_claim_does_not_block(tmp_path: Path) -> None:
     (tmp_path / "claim.json").write_text("{")
     mine = output(tmp_path)
     mine.claim()
-    assert mine.read_claim() == (1, "pod-1")
+    assert mine.read_claim() == (1, "pod-1", "run-1")
 
 
 def test_installing_moves_a_file_and_leaves_nothing_temporary(tmp_path: Path) -> None:

@@ -206,11 +206,14 @@ def test_orphans_are_reaped_and_leftovers_of_the_worker_are_ended(supervise: Any
         subprocess.Popen(["sh", "-c", "sleep 0.1 & echo $! > " + str(here / "orphan")])
         left = subprocess.Popen(["sleep", "1000"])
         (here / "left").write_text(str(left.pid))
+        # and one that has left the worker's process group and wants to be killed
+        stubborn = subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], start_new_session=True)
+        (here / "stubborn").write_text(str(stubborn.pid))
         time.sleep(0.3)
     """)
     code, _, _ = running.end()
     assert code == 0
-    for name in ("orphan", "left"):
+    for name in ("orphan", "left", "stubborn"):
         assert not Path(f"/proc/{(running.folder / name).read_text().strip()}").exists(), name
 
 
