@@ -60,6 +60,7 @@ class Lease:
         self.identity = identity
         self.clock = clock
         self._deadline = float("-inf")
+        self._held = False
         self._version = ""
         self._seen: tuple[str, str, str] | None = None
         self._seen_at = float("-inf")
@@ -107,10 +108,13 @@ class Lease:
                 regained()
 
     async def release(self) -> None:
-        """Give the lease back, so that a successor starts at once. A failure is only logged."""
-        if not self.leading:
+        """Give the lease back, so that a successor starts at once. A failure is only logged.
+
+        Also after the deadline: the resourceVersion keeps it from touching a lease that another has taken.
+        """
+        if not self._held:
             return
-        self._deadline = float("-inf")
+        self._lose()
         spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
         try:
             async with asyncio.timeout(REQUEST):
@@ -185,7 +189,7 @@ class Lease:
             return gone and await self._create() is None
         holder = (lease.get("spec") or {}).get("holderIdentity")
         if holder != self.identity:
-            self._deadline = float("-inf")
+            self._lose()
             raise NotLeader(f"{holder or 'nobody'} holds the lease {self.namespace}/{self.name} now.")
         self._version = str(lease["metadata"].get("resourceVersion"))
         return False
@@ -197,6 +201,11 @@ class Lease:
             lease = await request
         self._version = str(lease["metadata"].get("resourceVersion"))
         self._deadline = start + DEADLINE
+        self._held = True
+
+    def _lose(self) -> None:
+        self._deadline = float("-inf")
+        self._held = False
 
     async def _patch(self, spec: dict[str, Any]) -> dict[str, Any]:
         body = {"metadata": {"resourceVersion": self._version}, "spec": spec}

@@ -132,6 +132,19 @@ async def test_a_released_lease_is_taken_at_once() -> None:
     assert await two._try() is None
 
 
+async def test_a_lease_that_is_late_is_released_too_unless_another_has_taken_it() -> None:
+    clock, shelf, one, two = leases()
+    await one.acquire()
+    await two._try()
+    clock.now += DURATION - 0.5
+    await one.release()
+    assert await two._try() is None
+    clock.now += DURATION
+    await one.release()
+    assert shelf.body is not None
+    assert shelf.body["spec"]["holderIdentity"] == "two"
+
+
 async def test_a_lease_that_somebody_deleted_is_made_again() -> None:
     _, shelf, one, _ = leases()
     await one.acquire()
