@@ -53,7 +53,8 @@ def operator(node: Kube, images: dict[str, str]) -> Iterator[Kube]:
             for variable in container["env"]:
                 if variable["name"].startswith("DISTILLRUN_IMAGE_") and not variable["name"].endswith("POLICY"):
                     variable["value"] = images[variable["name"].removeprefix("DISTILLRUN_IMAGE_").lower()]
-    text = yaml.safe_dump_all(sorted(objects, key=lambda thing: thing["kind"] != "Namespace"))
+    objects.sort(key=lambda thing: thing["kind"] != "Namespace")
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     node.must("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
     node.must("-n", SYSTEM, "rollout", "status", "deployment/distillrun-operator", "--timeout=120s")
     yield node
