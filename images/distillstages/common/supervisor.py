@@ -31,6 +31,7 @@ from distillstages.common.config import StageConfig
 from distillstages.common.exit import Exit, StageError, UsageFault
 from distillstages.common.outcome import Facts, judge
 from distillstages.common.termination import Termination
+from distillstages.common.wakeup import signal_wakeups
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _TAIL_LINES: Final = 200
@@ -214,11 +215,14 @@ class _Supervisor:
     def _wait(self) -> int:
         """Wait for the worker, reaping whatever else ends meanwhile. Returns Popen's returncode (-n: signal n)."""
         assert self.child is not None
-        while True:
-            pid, status = os.waitpid(-1, 0)
-            if pid == self.child.pid:
-                self.child.returncode = os.waitstatus_to_exitcode(status)
-                return self.child.returncode
+        with signal_wakeups() as wait_for_signal:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == self.child.pid:
+                    self.child.returncode = os.waitstatus_to_exitcode(status)
+                    return self.child.returncode
+                if pid == 0:
+                    wait_for_signal()
 
     def _end_leftovers(self) -> None:
         """Processes the worker left behind, in its group or adopted by us: asked, then killed, and reaped."""
