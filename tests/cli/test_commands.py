@@ -104,6 +104,14 @@ def test_report_is_wide_enough_for_its_tables_when_it_goes_to_a_file(cluster: Cl
     assert "…" not in told.stdout.replace('"content": "…"', "")
 
 
+def test_commands_to_look_further_are_never_cut(cluster: Cluster) -> None:
+    run = runs.served()
+    run["status"]["endpoint"]["model"] = "m" * 200
+    cluster.story = [(200, run)]
+    (curl,) = [line for line in call("report", "additions").stdout.splitlines() if "curl" in line]
+    assert curl.endswith("}]}'")
+
+
 def test_watch_goes_on_until_the_run_is_ready_and_tells_what_is_new(cluster: Cluster) -> None:
     cluster.story = [(200, each()) for each in (runs.fresh, runs.curating, runs.curating, runs.training, runs.served)]
     told = call("watch", "additions", "--interval", "0.2")

@@ -67,6 +67,12 @@ def test_the_commands_reach_the_service_of_the_endpoint() -> None:
     assert not any("curl" in command for command in commands(read(runs.training())))
 
 
+def test_a_failed_runs_commands_lead_to_the_log_of_the_stage_that_failed() -> None:
+    selector = "-l distillrun.dev/run=additions,distillrun.dev/stage=curate"
+    assert any("logs" in command and selector in command for command in commands(read(runs.failed())))
+    assert not any(" logs " in command for command in commands(read(runs.served())))
+
+
 def test_questions_that_were_asked_twice_are_reported_when_there_are_any(page: Page) -> None:
     run = runs.served()
     assert "duplicate" not in page(report(read(run), runs.NOW))

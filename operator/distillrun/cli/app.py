@@ -109,7 +109,7 @@ def report(name: Name, namespace: Namespace = None, context: Context = None) -> 
     assert looker.run is not None
     # Tables must not be cut where output goes to a file.
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    console.print(render_report(looker.run, datetime.now(UTC)), soft_wrap=False, highlight=False)
+    console.print(render_report(looker.run, datetime.now(UTC)), crop=False, highlight=False)
     raise typer.Exit(0 if looker.run.passed else 1)
 
 

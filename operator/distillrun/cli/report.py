@@ -99,12 +99,9 @@ def _stages(run: RunView, now: datetime) -> Table:
 
 
 def _further(run: RunView) -> RenderableType:
-    lines: list[Text] = [Text("Look further", "bold")]
-    for kind, uri in run.artifacts.items():
-        lines.append(Text(f"  {kind:8} {uri}"))
-    for command in commands(run):
-        lines.append(Text(f"  {command}", no_wrap=True, overflow="ignore"))  # so that it can be copied
-    return Group(*lines)
+    lines = [f"{kind:8} {uri}" for kind, uri in run.artifacts.items()] + commands(run)
+    # Never wrapped nor cut, so that they can be copied.
+    return Group(Text("Look further", "bold"), *(Text(f"  {line}", no_wrap=True, overflow="ignore") for line in lines))
 
 
 def commands(run: RunView) -> list[str]:
@@ -115,6 +112,10 @@ def commands(run: RunView) -> list[str]:
         f"{at} events --for distillrun/{run.name}",
         f"{at} get pods -l distillrun.dev/run={run.name}",
     ]
+    failed = next((stage.name for stage in run.stages if stage.state == "Failed"), None)
+    if failed:
+        selector = f"distillrun.dev/run={run.name},distillrun.dev/stage={failed}"
+        found.append(f"{at} logs -l {selector} --tail 50 --prefix")
     if run.endpoint:
         host = urlsplit(run.endpoint).hostname or ""
         port = urlsplit(run.endpoint).port or 80
