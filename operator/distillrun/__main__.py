@@ -7,7 +7,6 @@ Arguments, leader election, kopf start-up and an orderly end; everything else li
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import os
@@ -15,9 +14,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Any
 
 import kopf
@@ -27,7 +24,7 @@ from distillrun.cluster import logs
 from distillrun.cluster.apply import Applier
 from distillrun.cluster.cache import Cache, Key
 from distillrun.cluster.client import Client
-from distillrun.cluster.connection import connect, own_namespace
+from distillrun.cluster.connection import connect
 from distillrun.cluster.errors import ApiError
 from distillrun.cluster.events import Recorder
 from distillrun.cluster.evidence import Evidence
@@ -38,34 +35,12 @@ from distillrun.cluster.progress import Puller
 from distillrun.cluster.queue import PASS_SECONDS, KeyedQueue
 from distillrun.cluster.relist import Relist
 from distillrun.cluster.resources import RUN
-from distillrun.plan.model import STAGES, Settings
+from distillrun.options import Options, arguments, options
 from distillrun.reconcile import Builder, Planner, Reconciler
 
 logger = logging.getLogger("distillrun")
 
 SHUTDOWN_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """How this process runs; `settings` is what the administrator decides about runs."""
-
-    settings: Settings
-    namespaces: tuple[str, ...] = ()
-    """Empty: the whole cluster."""
-    context: str | None = None
-    lease_namespace: str = "default"
-    lease_name: str = "distillrun-operator"
-    host: str | None = None
-    port: int = 8080
-    workers: int = 16
-    relist_seconds: float = 300.0
-    relist_grace: float = 30.0
-    metrics_port: int = 9400
-    """Where stage pods export their numbers."""
-    scrape_loopback: bool = False
-    log_level: str = "INFO"
-    text_logs: bool = False
 
 
 class Operator:
@@ -99,7 +74,7 @@ class Operator:
             interval=options.relist_seconds,
             grace=options.relist_grace,
         )
-        self.puller = Puller(self.cache, port=options.metrics_port, allow_loopback=options.scrape_loopback)
+        self.puller = Puller(self.cache)
         self.server = Server(self.metrics, healthy=self.ill, ready=self.unready)
         self.metrics.leader.set_function(lambda: float(self.lease.leading))
         self.metrics.queue_depth.set_function(lambda: float(self.queue.depth))
@@ -239,59 +214,6 @@ def _exit_code(task: asyncio.Task[Any]) -> int:
     else:
         logger.error("The operator ends: its %s failed: %s", task.get_name(), error, exc_info=error)
     return 1
-
-
-def options(arguments: argparse.Namespace, env: Mapping[str, str]) -> Options:
-    """Options from arguments and environment (DISTILLRUN_…). Raises ValueError naming the variable that is wrong."""
-    images: dict[str, str] = {}
-    for stage in STAGES:
-        images[stage] = env.get(f"DISTILLRUN_IMAGE_{stage.upper()}") or f"distillrun/{stage}:{__version__}"
-    try:
-        price = Decimal(env.get("DISTILLRUN_GPU_HOUR_PRICE") or "0")
-    except ArithmeticError:
-        raise ValueError(
-            f"DISTILLRUN_GPU_HOUR_PRICE is {env['DISTILLRUN_GPU_HOUR_PRICE']!r}: give a decimal number such as 2.96."
-        ) from None
-    watched = arguments.namespaces if arguments.namespaces is not None else env.get("DISTILLRUN_WATCH_NAMESPACES", "")
-    return Options(
-        settings=Settings(
-            images=images,
-            gpu_hour_price=str(price),
-            currency=env.get("DISTILLRUN_CURRENCY") or "USD",
-            gpu_resource=env.get("DISTILLRUN_GPU_RESOURCE") or "nvidia.com/gpu",
-            image_pull_policy=env.get("DISTILLRUN_IMAGE_PULL_POLICY") or "IfNotPresent",
-        ),
-        namespaces=tuple(sorted({name.strip() for name in watched.split(",") if name.strip()})),
-        context=arguments.context or env.get("DISTILLRUN_KUBE_CONTEXT") or None,
-        lease_namespace=env.get("DISTILLRUN_LEASE_NAMESPACE") or own_namespace() or "default",
-        lease_name=env.get("DISTILLRUN_LEASE_NAME") or "distillrun-operator",
-        host=arguments.host,
-        port=arguments.port,
-        workers=arguments.workers,
-        relist_seconds=arguments.relist_seconds,
-        relist_grace=arguments.relist_grace,
-        log_level=env.get("DISTILLRUN_LOG_LEVEL") or "INFO",
-        text_logs=arguments.text_logs,
-    )
-
-
-def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m distillrun", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("operator", aliases=["run"], help="run the operator")
-    run.add_argument("--context", help="context of the kubeconfig (default: the current one)")
-    run.add_argument("--namespaces", help="comma-separated; default: DISTILLRUN_WATCH_NAMESPACES, or the whole cluster")
-    run.add_argument("--host", help="address to listen on (default: all)")
-    run.add_argument("--port", type=int, default=8080, help="port of /healthz, /readyz and /metrics (default 8080)")
-    run.add_argument("--workers", type=int, default=16, help="passes at the same time (default 16)")
-    run.add_argument("--relist-seconds", type=float, default=300.0, help="between checks of the cache (default 300)")
-    run.add_argument("--relist-grace", type=float, default=30.0, help="seconds a watch may lag (default 30)")
-    run.add_argument("--text-logs", action="store_true", help="logs for a terminal instead of JSON lines")
-    commands.add_parser("crd", help="print the CustomResourceDefinition as YAML")
-    return parser.parse_args(argv)
 
 
 async def operate(chosen: Options, *, plan: Planner, build: Builder) -> int:

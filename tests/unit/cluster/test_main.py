@@ -7,8 +7,9 @@ import logging
 
 import pytest
 
-from distillrun.__main__ import arguments, main, options
+from distillrun.__main__ import main
 from distillrun.cluster.logs import JsonFormatter, about
+from distillrun.options import arguments, options
 from tests.unit.builders import run
 
 

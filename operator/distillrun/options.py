@@ -1,0 +1,90 @@
+"""How an operator process runs: its command line and its environment (DISTILLRUN_…)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from distillrun import __version__
+from distillrun.cluster.connection import own_namespace
+from distillrun.plan.model import STAGES, Settings
+
+ABOUT = """\
+`python -m distillrun operator` runs the operator, `python -m distillrun crd` prints the resource's definition.
+
+Outside a cluster:  KUBECONFIG=… python -m distillrun operator --text-logs
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How this process runs; `settings` is what the administrator decides about runs."""
+
+    settings: Settings
+    namespaces: tuple[str, ...] = ()
+    """Empty: the whole cluster."""
+    context: str | None = None
+    lease_namespace: str = "default"
+    lease_name: str = "distillrun-operator"
+    host: str | None = None
+    port: int = 8080
+    workers: int = 16
+    relist_seconds: float = 300.0
+    relist_grace: float = 30.0
+    log_level: str = "INFO"
+    text_logs: bool = False
+
+
+def options(arguments: argparse.Namespace, env: Mapping[str, str]) -> Options:
+    """Options from arguments and environment (DISTILLRUN_…). Raises ValueError naming the variable that is wrong."""
+    images: dict[str, str] = {}
+    for stage in STAGES:
+        images[stage] = env.get(f"DISTILLRUN_IMAGE_{stage.upper()}") or f"distillrun/{stage}:{__version__}"
+    try:
+        price = Decimal(env.get("DISTILLRUN_GPU_HOUR_PRICE") or "0")
+    except ArithmeticError:
+        raise ValueError(
+            f"DISTILLRUN_GPU_HOUR_PRICE is {env['DISTILLRUN_GPU_HOUR_PRICE']!r}: give a decimal number such as 2.96."
+        ) from None
+    watched = arguments.namespaces if arguments.namespaces is not None else env.get("DISTILLRUN_WATCH_NAMESPACES", "")
+    return Options(
+        settings=Settings(
+            images=images,
+            gpu_hour_price=str(price),
+            currency=env.get("DISTILLRUN_CURRENCY") or "USD",
+            gpu_resource=env.get("DISTILLRUN_GPU_RESOURCE") or "nvidia.com/gpu",
+            image_pull_policy=env.get("DISTILLRUN_IMAGE_PULL_POLICY") or "IfNotPresent",
+        ),
+        namespaces=tuple(sorted({name.strip() for name in watched.split(",") if name.strip()})),
+        context=arguments.context or env.get("DISTILLRUN_KUBE_CONTEXT") or None,
+        lease_namespace=env.get("DISTILLRUN_LEASE_NAMESPACE") or own_namespace() or "default",
+        lease_name=env.get("DISTILLRUN_LEASE_NAME") or "distillrun-operator",
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
+        relist_seconds=arguments.relist_seconds,
+        relist_grace=arguments.relist_grace,
+        log_level=env.get("DISTILLRUN_LOG_LEVEL") or "INFO",
+        text_logs=arguments.text_logs,
+    )
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m distillrun", description=ABOUT, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("operator", aliases=["run"], help="run the operator")
+    run.add_argument("--context", help="context of the kubeconfig (default: the current one)")
+    run.add_argument("--namespaces", help="comma-separated; default: DISTILLRUN_WATCH_NAMESPACES, or the whole cluster")
+    run.add_argument("--host", help="address to listen on (default: all)")
+    run.add_argument("--port", type=int, default=8080, help="port of /healthz, /readyz and /metrics (default 8080)")
+    run.add_argument("--workers", type=int, default=16, help="passes at the same time (default 16)")
+    run.add_argument("--relist-seconds", type=float, default=300.0, help="between checks of the cache (default 300)")
+    run.add_argument("--relist-grace", type=float, default=30.0, help="seconds a watch may lag (default 30)")
+    run.add_argument("--text-logs", action="store_true", help="logs for a terminal instead of JSON lines")
+    commands.add_parser("crd", help="print the CustomResourceDefinition as YAML")
+    return parser.parse_args(argv)
