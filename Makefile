@@ -38,6 +38,7 @@ lint: venv verify ## ruff, mypy --strict, import contracts
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy operator/distillrun images/distillstages
+	$(VENV)/bin/mypy hack/localkube
 	$(VENV)/bin/lint-imports
 
 binaries: ## Kubernetes, etcd, CoreDNS, Helm and friends from Go modules (about 16 minutes once on 2 cores)
@@ -85,3 +86,8 @@ test-full: lint ## all that `make test` leaves out or samples, too
 	$(PYTHON) hack/localkube build
 	$(PYTHON) hack/images/build.py
 	$(PY) -m pytest -m "not vllm"
+
+bench-operator: venv binaries ## the operator: memory, latency, writes, takeover, a burst of runs (own control plane, 4 minutes)
+	$(PY) hack/bench/measure_operator.py
+
+bench-demo: demo ## the demo; its last line is a JSON object with the seconds of every step

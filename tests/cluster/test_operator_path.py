@@ -152,7 +152,8 @@ def test_a_foreign_object_with_a_childs_name_is_reported_left_alone_and_waited_f
     assert kept is not None
     assert kept["data"] == {"mine": "yes"}
     api_server.must("delete", "configmap", name, "-n", namespace)
-    until(api_server, namespace, "the conflict to be over", lambda s: condition(s, "Curated")["reason"] == "Pending")
+    until(api_server, namespace, "the end of it", lambda s: condition(s, "Curated")["reason"] != "NameConflict")
+    assert api_server.get("job", name, namespace) is not None
 
 
 @pytest.mark.parametrize(
