@@ -178,15 +178,18 @@ def main() -> None:
     parser.add_argument("--idle-seconds", type=float, default=60.0)
     arguments = parser.parse_args()
     print("| operator | figure |\n| --- | --- |", flush=True)
+    figures: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         try:
             for what, figure in measure(bench, arguments.runs, arguments.burst, arguments.idle_seconds):
                 print(f"| {what} | {figure} |", flush=True)
+                figures[what] = figure
         finally:
             bench.close()
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     print(f"\nLoad average of the machine: {load} on {os.cpu_count()} CPUs")
+    print(json.dumps({"operator": figures, "load": load}))
 
 
 if __name__ == "__main__":
