@@ -1,8 +1,8 @@
 """Starts the ranks of this node with torchrun, in this process, and says afterwards what torchrun does not.
 
 torchrun exits 1 whatever its workers said, sends them SIGTERM and kills them 30 s later, and explains a master that
-is not there with a stack trace. So: the workers leave their own words (common.state), SIGTERM goes straight to them
-and they may take as long as the pod has, and the wait for the master is bounded and explained here.
+is not there with a stack trace. So: the workers leave their own words (common.state), SIGTERM goes straight to
+them and they may take as long to save a checkpoint as the pod has, and the wait for the master is bounded here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from distillstages.train.messages import first_line
 WAIT_SECONDS = 900.0
 """How long to wait for the other nodes: their pods may still be pulling an image."""
 
-_SHUTDOWN_SECONDS = 3600  # the pod's grace period is the limit, not torchrun's 30 s
+_SHUTDOWN_SECONDS = 60  # once one rank has ended, the others have nothing left to do but to say why
 _NAME = "launcher"  # instead of a rank, in the state folder
 _log = logging.getLogger("distillstages.train.launch")
 
@@ -156,7 +156,7 @@ def _run(config: StageConfig, path: str, node: int, stop: _Stop) -> int:
         )
     except ChildFailedError as error:
         for rank, failure in error.failures.items():
-            _explain_silence(int(rank), failure.exitcode)
+            _explain_silence(int(rank), failure.exitcode, stop)
         return 1
     except RuntimeError as error:  # torch's store: DistStoreError, DistNetworkError
         if stop.asked:
@@ -187,15 +187,16 @@ def _set_environment(train: Train) -> None:
     if not train.student.uri.startswith("hf://"):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing to ask the hub about
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
-def _explain_silence(rank: int, code: int) -> None:
+def _explain_silence(rank: int, code: int, stop: _Stop) -> None:
     """A rank that was killed could leave no word; say what torchrun saw, so that its peers' 76 is not the cause."""
     where = state.folder()
     if where is None or code >= 0 or (where / f"end-{rank}.json").exists():
         return
-    fault = Fault(f"rank {rank} was killed by signal {-code} ({signal.Signals(-code).name}) and left no message")
+    fault: StageError = Fault(f"rank {rank} was killed by {signal.Signals(-code).name} ({-code}) and left no message")
+    if stop.asked and code == -signal.SIGTERM:
+        fault = Terminated("asked to stop while the ranks were starting; the next attempt continues")
     _leave(str(rank), fault.code, Termination.failed(fault))
 
 

@@ -96,6 +96,7 @@ def train(context: Context) -> Mapping[str, Any]:
             if is_first and log:
                 checkpoints.publish(step, batches.ranks)
                 log.checkpoint(step)
+            torch.distributed.barrier()  # a rank that ended earlier would make its Job end this one meanwhile
 
         trainer = Trainer(
             model,
