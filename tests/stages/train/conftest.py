@@ -9,6 +9,13 @@ import pytest
 from tests.stages.train import worlds
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_stale_compiler_lock() -> None:
+    """A test session that was killed while it compiled leaves a lock behind, for which torch waits for ever."""
+    for lock in worlds.extensions_folder().glob("*/lock"):
+        lock.unlink()
+
+
 @pytest.fixture(scope="session")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return worlds.save_student(tmp_path_factory.mktemp("models") / "tiny")

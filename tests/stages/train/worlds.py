@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -160,6 +161,16 @@ def configuration(root: Path, student: Path, dataset: Path, *, attempt: int = 1,
     return path
 
 
+def extensions_folder() -> Path:
+    """Where DeepSpeed's CPU Adam is compiled on first use: once a checkout, not once a test run.
+
+    A checkout's own, since the compiler's command names its environment's headers: two checkouts that shared the
+    folder would each compile it anew whenever the other had.
+    """
+    cache = Path(os.environ.get("DISTILLRUN_CACHE", "~/.cache/distillrun")).expanduser()
+    return cache / "torch-extensions" / hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
+
+
 class Pod:
     """One `python -m distillstages.train`, as a pod runs it, with its own /tmp and termination log."""
 
@@ -167,7 +178,6 @@ class Pod:
         self.folder = root / f"pod-{index}-{config.stem}"
         (self.folder / "tmp").mkdir(parents=True)
         self.log = self.folder / "log"
-        cache = Path(os.environ.get("DISTILLRUN_CACHE", "~/.cache/distillrun")).expanduser()
         environment = {
             **os.environ,
             "PYTHONPATH": str(IMAGES),
@@ -178,8 +188,7 @@ class Pod:
             "DISTILLRUN_METRICS_PORT": "0",
             "TMPDIR": str(self.folder / "tmp"),
             "OMP_NUM_THREADS": "1",
-            # DeepSpeed compiles its CPU Adam on first use: once a machine, not once a test run.
-            "TORCH_EXTENSIONS_DIR": str(cache / "torch-extensions"),
+            "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
