@@ -27,7 +27,7 @@ def images() -> dict[str, str]:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node(images: dict[str, str]) -> Iterator[Kube]:
     """The node cluster with our images. One that runs already is used and left running."""
     was_up = subprocess.run(
@@ -42,7 +42,7 @@ def node(images: dict[str, str]) -> Iterator[Kube]:
         localkube("down")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def operator(node: Kube, images: dict[str, str]) -> Iterator[Kube]:
     """The operator as the kustomize manifests install it, with our images."""
     objects = [thing for thing in yaml.safe_load_all(node.must("kustomize", str(ROOT / "manifests"))) if thing]
@@ -59,7 +59,7 @@ def operator(node: Kube, images: dict[str, str]) -> Iterator[Kube]:
     node.must("-n", SYSTEM, "rollout", "status", "deployment/distillrun-operator", "--timeout=120s")
     yield node
     print(node.kubectl("-n", SYSTEM, "logs", "deployment/distillrun-operator", "--tail=60").stdout)
-    node.must("delete", "namespace", SYSTEM, "--timeout=120s")
+    node.kubectl("delete", "namespace", SYSTEM, "--timeout=120s")
 
 
 def make_world(kube: Kube, images: dict[str, str], name: str) -> Iterator[World]:
