@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distillrun.api.base import ANY_OBJECT, ATOMIC, ATOMIC_MAP, MAP_BY_NAME, ApiModel, ObjectName, rules
+from distillrun.api.base import ATOMIC, ATOMIC_MAP, MAP_BY_NAME, ApiModel, ObjectName, rules
 
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$", max_length=24)]
 """A Kubernetes quantity as a string: "500m", "64Gi", "8"."""
@@ -81,6 +81,3 @@ class PodSettings(ApiModel):
     )
     runtime_class_name: str = Field(default="", max_length=253, description="RuntimeClass of the pods; empty: none.")
     shm_size: Quantity = Field(default="2Gi", description="Size of /dev/shm; it counts as memory of the pod.")
-
-
-RAW_OBJECT: dict[str, Any] = ANY_OBJECT

@@ -160,6 +160,12 @@ class Spec(ApiModel):
     )
     serve: Serve | None = Field(default=None, description="How the student is served; unset: it is not.")
 
+    @property
+    def teacher_model(self) -> Model:
+        """The item of `models` that `teacher` names; the schema's rules see to it that there is one."""
+        [teacher] = [model for model in self.models if model.name == self.teacher]
+        return teacher
+
 
 def _frozen(stage_names: list[str], field: str, what: str) -> tuple[str, str]:
     """A transition rule: `field` may not change once one of the stages was computed from it."""

@@ -10,7 +10,7 @@ import yaml
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.meta import labels, metadata, with_hash
 from distillrun.build.pod import METRICS_PORT, pod_template
-from distillrun.plan import names, stageconfig
+from distillrun.plan import names, size, stageconfig
 from distillrun.plan.model import Run, Settings, Want
 
 
@@ -34,7 +34,8 @@ def _config(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, A
 
 def _job(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
     """One attempt. The first failure of any pod fails it, so that no rank waits for a dead one."""
-    pods = spec.train.nodes if want.stage == "train" else 1
+    assert want.stage is not None
+    pods = size.pods(spec, want.stage)
     template = pod_template(want, run, spec, settings, config_map=want.name)
     template["spec"]["restartPolicy"] = "Never"
     if want.stage == "train" and pods > 1:

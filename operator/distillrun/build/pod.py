@@ -7,7 +7,7 @@ from typing import Any
 from distillrun.api.pod import PodSettings
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.meta import labels
-from distillrun.plan import names, stageconfig
+from distillrun.plan import names, size, stageconfig
 from distillrun.plan.model import Run, Settings, StageName, Want
 
 USER = 65532
@@ -65,17 +65,6 @@ def claim_name(run: Run, spec: Spec) -> str:
     return spec.storage.claim_name or names.claim(run.name)
 
 
-def gpus(spec: Spec, stage: StageName) -> int:
-    """GPUs that one pod of the stage asks for."""
-    if stage == "train":
-        return spec.train.gpus_per_node
-    if stage == "evaluate" and spec.evaluate is not None:
-        return spec.evaluate.engine.tensor_parallel
-    if stage == "serve" and spec.serve is not None:
-        return spec.serve.engine.tensor_parallel
-    return 0
-
-
 def _settings(spec: Spec, stage: StageName) -> PodSettings:
     block = getattr(spec, stage)
     assert block is not None
@@ -98,7 +87,7 @@ def _container(stage: StageName, spec: Spec, pod: PodSettings, settings: Setting
             *_secret_env(stage, spec),
         ],
         "ports": ports,
-        "resources": _resources(pod, gpus(spec, stage), settings.gpu_resource),
+        "resources": _resources(pod, size.gpus(spec, stage), settings.gpu_resource),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
         "securityContext": {
@@ -144,8 +133,7 @@ def _secret_env(stage: StageName, spec: Spec) -> list[dict[str, Any]]:
     """The teacher's key, for the stage that asks the teacher and for no other."""
     if stage != "curate":
         return []
-    [teacher] = [model for model in spec.models if model.name == spec.teacher]
-    key = teacher.endpoint.api_key_secret_ref
+    key = spec.teacher_model.endpoint.api_key_secret_ref
     if key is None:
         return []
     reference = {"secretKeyRef": {"name": key.name, "key": key.key}}

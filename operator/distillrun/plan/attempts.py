@@ -14,7 +14,7 @@ from typing import Any
 
 from distillrun.api.status import Score, Stage, StageCost
 from distillrun.api.v1alpha1 import Spec
-from distillrun.plan import cost, names, outcome, reasons, waiting
+from distillrun.plan import cost, names, outcome, reasons, size, waiting
 from distillrun.plan.clock import rfc3339, since
 from distillrun.plan.model import Event, Job, Observed, Pod, Ref, Run, StageName, Want
 from distillrun.plan.outcome import Outcome
@@ -57,15 +57,6 @@ def advance(context: Context, before: Stage, fingerprint: str) -> Step:
     if job.failure:
         return _failed(context, stage, job, pods)
     return _active(context, stage, job, pods)
-
-
-def pods_expected(spec: Spec, stage: StageName) -> tuple[int, int]:
-    """Pods of one attempt and GPUs of each."""
-    if stage == "train":
-        return spec.train.nodes, spec.train.gpus_per_node
-    if stage == "evaluate" and spec.evaluate is not None:
-        return 1, spec.evaluate.engine.tensor_parallel
-    return 1, 0
 
 
 def _begin(context: Context, before: Stage, fingerprint: str) -> Stage:
@@ -141,7 +132,7 @@ def _active(context: Context, stage: Stage, job: Job, pods: list[Pod]) -> Step:
         if wait is not None and wait.reason != stage.reason:
             step.events.append(Event("Warning", wait.reason, wait.message))
         return step
-    update: dict[str, Any] = {"state": "Running", "cost": _running_cost(context, stage, job, pods)}
+    update: dict[str, Any] = {"state": "Running", "cost": _running_cost(context, stage, pods)}
     update["reason"], update["message"] = (wait.reason, wait.message) if wait else ("", "")
     if stage.state != "Running":
         update["start_time"] = stage.start_time or rfc3339(started)
@@ -265,7 +256,7 @@ def _pods_of(observed: Observed, job: str) -> list[Pod]:
     return sorted((pod for pod in observed.pods.values() if pod.job == job), key=lambda pod: (pod.index, pod.name))
 
 
-def _running_cost(context: Context, stage: Stage, job: Job, pods: list[Pod]) -> StageCost:
+def _running_cost(context: Context, stage: Stage, pods: list[Pod]) -> StageCost:
     """Cost up to now: what is settled, and the pods at work."""
     settled = float(stage.cost.settled_gpu_seconds) if stage.cost else 0.0
     used = settled + sum(cost.pod_gpu_seconds(pod, context.now) for pod in pods)
@@ -280,7 +271,7 @@ def _running_cost(context: Context, stage: Stage, job: Job, pods: list[Pod]) -> 
 def _settle(context: Context, stage: Stage, job: Job | None) -> StageCost:
     """Cost with the attempt at hand settled; the attempt must end in the same status write."""
     pods = _pods_of(context.observed, stage.job_name)
-    expected, gpus = pods_expected(context.spec, stage.name)
+    expected, gpus = size.pods(context.spec, stage.name), size.gpus(context.spec, stage.name)
     used, estimated = cost.attempt_gpu_seconds(job, pods, expected, gpus, context.now)
     settled = (float(stage.cost.settled_gpu_seconds) if stage.cost else 0.0) + used
     shown = float(stage.cost.gpu_seconds) if stage.cost else 0.0

@@ -31,9 +31,9 @@ def fingerprint(spec: Spec, stage: StageName, upstream: str) -> str:
 
 
 def _curate(spec: Spec) -> dict[str, Any]:
-    [teacher] = [model for model in spec.models if model.name == spec.teacher]
+    endpoint = spec.teacher_model.endpoint
     return {
-        "teacher": {"url": teacher.endpoint.url, "model": teacher.endpoint.model},
+        "teacher": {"url": endpoint.url, "model": endpoint.model},
         "sources": [_dump(source, "secret_name") for source in spec.curate.sources],
         "generate": _dump(spec.curate.generate),
         "verify": _dump(spec.curate.verify),

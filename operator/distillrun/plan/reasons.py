@@ -15,7 +15,6 @@ STAGE_CONDITION = {"curate": CURATED, "train": TRAINED, "evaluate": EVALUATED, "
 PENDING = "Pending"
 RUNNING = "Running"
 SUCCEEDED = "Succeeded"
-RETRYING = "Retrying"
 
 # Why a stage waits.
 IMAGE_NOT_PULLED = "ImageNotPulled"
@@ -35,7 +34,6 @@ KILLED = "Killed"
 JOB_DELETED = "JobDeleted"
 RESULT_LOST = "ResultLost"
 FAULT = "Fault"
-RETRIES_EXHAUSTED = "RetriesExhausted"
 INVALID_SPEC = "InvalidSpec"
 
 # How a run ends.

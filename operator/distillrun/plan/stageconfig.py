@@ -42,7 +42,7 @@ def stage_config(
 
 
 def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict[StageName, str]) -> dict[str, Any]:
-    [teacher] = [model for model in spec.models if model.name == spec.teacher]
+    teacher = spec.teacher_model
     endpoint = teacher.endpoint
     key = endpoint.api_key_secret_ref
     generate = spec.curate.generate
