@@ -41,7 +41,7 @@ lint: venv verify ## ruff, mypy --strict, import contracts
 	$(VENV)/bin/mypy hack/localkube
 	$(VENV)/bin/lint-imports
 
-binaries: ## Kubernetes, etcd, CoreDNS, Helm and friends from Go modules (about 16 minutes once on 2 cores)
+binaries: ## Kubernetes, etcd, CoreDNS, Helm and friends from Go modules, once
 	$(PYTHON) hack/localkube build
 
 images: ## the five images for local use (buildah)
