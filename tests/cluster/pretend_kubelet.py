@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.cluster.operator_io import pods
 from tests.kube import Kube, wait_for
 
 
@@ -22,10 +23,9 @@ class PretendKubelet:
 
     def pods(self, stage: str, attempt: int = 1, count: int = 1) -> list[dict[str, Any]]:
         """The stage's pods of an attempt, once there are `count` of them."""
-        selector = f"distillrun.dev/stage={stage},distillrun.dev/attempt={attempt}"
 
         def enough() -> list[dict[str, Any]] | None:
-            found = self.kube.list("pods", self.namespace, selector)
+            found = pods.pods(self.kube, self.namespace, stage, attempt)
             return found if len(found) >= count else None
 
         found: list[dict[str, Any]] = wait_for(f"{count} pods of {stage} attempt {attempt}", enough)
@@ -65,7 +65,6 @@ class PretendKubelet:
         self.end(stage, count=count, outcome="Succeeded", artifact=artifact, numbers=numbers)
 
     def _write(self, pod: dict[str, Any], phase: str, state: dict[str, Any], ready: bool = False) -> None:
-        container = pod["spec"]["containers"][0]
         status = {
             "phase": phase,
             "startTime": _now(),
@@ -73,17 +72,6 @@ class PretendKubelet:
                 {"type": "PodScheduled", "status": "True", "lastTransitionTime": pod["metadata"]["creationTimestamp"]},
                 {"type": "Ready", "status": str(ready), "lastTransitionTime": _now()},
             ],
-            "containerStatuses": [
-                {
-                    "name": container["name"],
-                    "image": container["image"],
-                    "imageID": "",
-                    "ready": ready,
-                    "restartCount": 0,
-                    "state": state,
-                }
-            ],
+            "containerStatuses": pods.container(pod, state, ready),
         }
-        name = pod["metadata"]["name"]
-        patch = json.dumps({"status": status})
-        self.kube.must("patch", "pod", name, "-n", self.namespace, "--subresource=status", "--type=merge", "-p", patch)
+        pods.set_status(self.kube, self.namespace, pod["metadata"]["name"], status)

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.stages.processes import descendants
+
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -121,19 +123,6 @@ class Stage:
                 except ValueError:
                     continue
         return lines
-
-
-def descendants(pid: int) -> list[int]:
-    """Process ids below a process, deepest first."""
-    children = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            children.append(int(path.parent.name))
-    return [p for c in children for p in [*descendants(c), c]]
 
 
 def additions(count: int) -> list[dict[str, str]]:

@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from tests.stages.processes import descendants
+
 REPOSITORY = Path(__file__).parents[3]
 FAKE_COMMAND = shlex.join([sys.executable, str(Path(__file__).with_name("fake_vllm.py"))])
 FINGERPRINT = "e7" * 32
@@ -173,19 +175,6 @@ class Stage:
             return error.code, error.read().decode()
         except OSError:
             return 0, ""
-
-
-def descendants(pid: int) -> list[int]:
-    """Process ids below a process, deepest first."""
-    children = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            children.append(int(path.parent.name))
-    return [p for c in children for p in [*descendants(c), c]]
 
 
 def is_running(pid: int) -> bool:
