@@ -9,7 +9,7 @@ export PYTHONPATH := operator:images
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock generate verify lint binaries images cluster-up cluster-down kubeconfig demo demo-clean \
-        test test-unit test-stages test-charts test-cluster test-e2e test-full bench-operator bench-demo
+        test test-unit test-stages test-charts test-cluster test-e2e test-full bench-operator bench-demo bench-memory
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -28,21 +28,24 @@ lock: venv ## compile requirements/*.txt anew from their .in files
 generate: venv ## CRD, the chart's copy and the reference page out of the API models
 	$(PY) hack/generate.py
 	$(PY) hack/chart/values_table.py --write
+	$(PY) -m hack.chart.dashboard --write
 
 verify: venv ## fail when a generated file or a lock is out of date
 	$(PY) hack/generate.py --check
 	$(PY) hack/chart/values_table.py --check
+	$(PY) -m hack.chart.dashboard --check
 	$(PY) hack/images/lock.py --check
 
 lint: venv verify ## ruff, mypy --strict, import contracts
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy operator/distillrun images/distillstages
-	$(VENV)/bin/mypy hack/localkube
+	$(VENV)/bin/mypy hack/localkube hack/peers
 	$(VENV)/bin/lint-imports
 
-binaries: ## Kubernetes, etcd, CoreDNS, Helm and friends from Go modules, once
+binaries: ## Kubernetes, etcd, CoreDNS, Helm and friends from Go modules, and Kueue for its tests, once
 	$(PYTHON) hack/localkube build
+	$(PYTHON) hack/peers build kueue
 
 images: ## the five images for local use (buildah)
 	$(PYTHON) hack/images/build.py
@@ -62,8 +65,7 @@ demo: venv ## distil a teacher into a student that learns, and talk to it
 demo-clean: venv ## remove the demo from the cluster
 	$(PY) hack/demo --clean
 
-test: lint ## everything: unit, stages, charts, API server, node
-	$(PYTHON) hack/localkube build
+test: lint binaries ## everything: unit, stages, charts, API server, node
 	$(PYTHON) hack/images/build.py
 	$(PY) -m pytest -m "not full and not vllm"
 
@@ -82,12 +84,15 @@ test-cluster: venv ## against a real API server
 test-e2e: venv ## on a real node
 	$(PY) -m pytest tests/e2e
 
-test-full: lint ## all that `make test` leaves out or samples, too
-	$(PYTHON) hack/localkube build
+test-full: lint binaries ## all that `make test` leaves out or samples, too
 	$(PYTHON) hack/images/build.py
 	$(PY) -m pytest -m "not vllm"
 
-bench-operator: venv binaries ## the operator: memory, latency, writes, takeover, a burst of runs (own control plane, 4 minutes)
+bench-operator: venv binaries ## the operator: latency, takeover; then RUNS (100,500,2000) at once beside JobSet and Trainer (own control planes, about an hour; RUNS=100: 8 minutes)
 	$(PY) hack/bench/measure_operator.py
+	$(PY) hack/bench/scale.py $(if $(RUNS),--runs $(RUNS))
+
+bench-memory: venv ## the memory model against measured peaks of real small trainings (CPU, 15 processes, 15 minutes)
+	$(PY) hack/bench/measure_memory.py
 
 bench-demo: demo ## the demo; its last line is a JSON object with the seconds of every step

@@ -46,6 +46,10 @@ class Kube:
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         self.must("apply", "--server-side", "-f", "-", stdin=text)
 
+    def create(self, thing: dict[str, Any]) -> None:
+        """Create an object, status included where its kind allows that."""
+        self.must("create", "-f", "-", stdin=json.dumps(thing))
+
     def refusal(self, thing: dict[str, Any], verb: str = "apply") -> str:
         """The words with which the API server refuses an object; fails the test when it takes it."""
         extra = ["--server-side"] if verb == "apply" else ["--validate=strict"]

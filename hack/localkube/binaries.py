@@ -22,16 +22,17 @@ COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "ku
 
 @dataclass(frozen=True)
 class Program:
-    """A binary: its module is go/<name>, `package` what is built there, `stamps` the linker's -X settings."""
+    """A binary: its module is <home>/<name>, `package` what is built there, `stamps` the linker's -X settings."""
 
     name: str
     package: str = "."
     stamps: tuple[str, ...] = ()
+    home: Path | None = None  # this package's go/ when None
 
     @property
     def module(self) -> Path:
         """Return the folder of the Go module."""
-        return SOURCE / "go" / self.name
+        return (self.home or SOURCE / "go") / self.name
 
     def flags(self) -> list[str]:
         """Return the build flags; part of the key."""
@@ -56,6 +57,8 @@ PROGRAMS = {
         Program("helm", "helm.sh/helm/v3/cmd/helm"),
         Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Program("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
+        Program("promql"),
+        Program("health"),
     )
 }
 
@@ -95,14 +98,14 @@ def binary(name: str) -> Path:
     return _component_links(built) / name if name in COMPONENTS else built
 
 
-def missing(names: Sequence[str]) -> list[Program]:
-    """Return those of the named programs that are not built."""
-    return [PROGRAMS[name] for name in names if not path_of(PROGRAMS[name]).exists()]
-
-
 def build(names: Sequence[str]) -> None:
     """Build the named programs that are missing, with a line for each step. Raises LocalKubeError on failure."""
-    todo = missing(names)
+    build_programs([PROGRAMS[name] for name in names])
+
+
+def build_programs(programs: Sequence[Program]) -> None:
+    """Build those of `programs` that are missing, as `build` does."""
+    todo = [program for program in programs if not path_of(program).exists()]
     for number, program in enumerate(todo, 1):
         started = time.monotonic()
         note = " (the longest one: 8 min on 2 cores the first time)" if program.name == "kubernetes" else ""
@@ -110,8 +113,8 @@ def build(names: Sequence[str]) -> None:
         with _only_builder():
             _build(program)
         say(f"[{number}/{len(todo)}] {program.name} built in {time.monotonic() - started:.0f} s")
-    for name in names:
-        _publish(PROGRAMS[name])
+    for program in programs:
+        _publish(program)
 
 
 def _build(program: Program) -> None:

@@ -15,6 +15,7 @@ SELECTIONS = {
     "control-plane": ("kubernetes", "etcd", "kwok"),
     "node": node.PROGRAMS,
     "s3": ("versitygw",),
+    "checks": ("promql", "health"),
 }
 
 

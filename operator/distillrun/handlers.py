@@ -11,23 +11,31 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
+from kopf._core.reactor import inventory  # passed to kopf.operator(), and exported nowhere else
 
 from distillrun.cluster.cache import Cache, Key
 from distillrun.cluster.connection import Connection
 from distillrun.cluster.resources import CHILDREN, RUN, Resource
 from distillrun.plan.names import LABEL_RUN
 
-Told = Callable[[str], None]
-"""Called with the kind of every object that the watch tells of."""
+Told = Callable[[str, Mapping[str, Any]], None]
+"""Called with the kind and the body of every object that the watch tells of."""
 
 
-def registry(connection: Connection, cache: Cache, changed: Callable[[Key], None], told: Told) -> kopf.OperatorRegistry:
-    """One handler per kind, and the one that logs in. `changed` is called with the key of the run an event is about."""
+Changed = Callable[[Key], None]
+"""Called with the key of the run that an event is about."""
+
+
+def registry(
+    connection: Connection, cache: Cache, changed: Changed, child_changed: Changed, told: Told
+) -> kopf.OperatorRegistry:
+    """One handler per kind, and the one that logs in."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers, id="login")(_login(connection))
     for resource in (RUN, *CHILDREN):
         where = (resource.group, resource.version, resource.plural)
-        kopf.on.event(*where, registry=handlers, id=resource.plural)(_watch(resource, cache, changed, told))
+        tell = changed if resource is RUN else child_changed
+        kopf.on.event(*where, registry=handlers, id=resource.plural)(_watch(resource, cache, tell, told))
     return handlers
 
 
@@ -66,17 +74,29 @@ class _NoDiffs(kopf.DiffBaseStorage):
         """Nothing is written."""
 
 
-def _watch(resource: Resource, cache: Cache, changed: Callable[[Key], None], told: Told) -> Callable[..., Any]:
+class NoMemories(inventory.ResourceMemories):
+    """kopf keeps notes on every object that lives, 2 KB each, for handlers of a kind that we have none of."""
+
+    async def recall(self, raw_body: Any, **options: Any) -> Any:
+        """Notes that nobody keeps."""
+        return await super().recall(raw_body, **{**options, "ephemeral": True})
+
+
+def _watch(resource: Resource, cache: Cache, changed: Changed, told: Told) -> Callable[..., Any]:
     async def handler(event: Mapping[str, Any], **_: Any) -> None:
-        told(resource.kind)
         body = event["object"]
+        told(resource.kind, body)
         gone = event["type"] == "DELETED"
+        if not gone and cache.has_seen(resource.kind, body):
+            return  # the answer to our own write, or our own list, was faster: there has been a pass, or there will be
+        former = cache.key_of(resource.kind, body)
         key = cache.remove(resource.kind, body) if gone else cache.upsert(resource.kind, body)
         if resource is RUN:
             meta = body["metadata"]
             key = (meta["namespace"], meta["name"])
-        if key is not None:
-            changed(key)
+        for each in {key, former}:
+            if each is not None:
+                changed(each)
 
     return handler
 

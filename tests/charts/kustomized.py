@@ -8,7 +8,14 @@ from typing import Any
 import yaml
 
 KNOWN = {"apiVersion", "kind", "resources", "namespace"}
-CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+CLUSTER_WIDE = {
+    "Namespace",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
 
 
 def build(folder: Path) -> list[dict[str, Any]]:

@@ -110,10 +110,28 @@ def test_watching_its_own_namespace_gives_two_roles_of_different_names(render: R
 
 
 def test_without_rbac_there_are_no_roles_and_without_an_account_no_account(render: Render) -> None:
-    objects = render({"rbac": {"create": False}, "serviceAccount": {"create": False, "name": "mine"}})
+    objects = render(
+        {
+            "rbac": {"create": False},
+            "admissionPolicy": {"create": False},
+            "serviceAccount": {"create": False, "name": "mine"},
+        }
+    )
     kinds = {each["kind"] for each in objects}
     assert kinds == {"CustomResourceDefinition", "Deployment", "Service"}
     assert one(objects, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "mine"
+
+
+def test_the_admission_policy_covers_the_watched_namespaces_and_fails_closed(render: Render) -> None:
+    everywhere = one(render(), "ValidatingAdmissionPolicy")["spec"]
+    assert everywhere["failurePolicy"] == "Fail"
+    assert "namespaceSelector" not in everywhere["matchConstraints"]
+    objects = render({"watchNamespaces": ["b", "a", "b"]}, "prod")
+    policy, binding = (one(objects, f"ValidatingAdmissionPolicy{kind}") for kind in ("", "Binding"))
+    [chosen] = policy["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"]
+    assert (chosen["key"], chosen["values"]) == ("kubernetes.io/metadata.name", ["b", "a"])
+    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+    assert policy["metadata"]["name"] == "prod-distillrun-operator-author"
 
 
 def test_no_webhook_certificate_or_hook_is_rendered(default: list[Object]) -> None:

@@ -100,6 +100,9 @@ def test_helm_lint_finds_nothing(helm: Path) -> None:
         ({"watchNamespaces": "team-a"}, "watchNamespaces"),
         ({"watchNamespaces": ["Team A"]}, "watchNamespaces"),
         ({"logLevel": "loud"}, "logLevel"),
+        ({"networkPolicy": {"dns": ["*"]}}, "dns"),
+        ({"networkPolicy": {"serveFrom": "gateways"}}, "serveFrom"),
+        ({"admissionPolicy": {"create": "no"}}, "admissionPolicy"),
         ({"crds": {"install": "yes"}}, "install"),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name"),
         ({"metrics": {"service": {"enabled": False}, "serviceMonitor": {"enabled": True}}}, "metrics.service.enabled"),
@@ -129,8 +132,13 @@ def test_the_defaults_pass_every_setting_to_the_operator(default: list[dict[str,
         "DISTILLRUN_IMAGE_PULL_POLICY": "IfNotPresent",
         "DISTILLRUN_GPU_RESOURCE": "nvidia.com/gpu",
         "DISTILLRUN_GPU_HOUR_PRICE": "0",
+        "DISTILLRUN_PRICE_BOOK": "{}",
         "DISTILLRUN_CURRENCY": "USD",
         "DISTILLRUN_WATCH_NAMESPACES": "",
+        "DISTILLRUN_NETWORK_POLICIES": "true",
+        "DISTILLRUN_DNS": "kube-system,169.254.0.0/16",
+        "DISTILLRUN_METRICS_FROM": "",
+        "DISTILLRUN_SERVE_FROM": "",
         "DISTILLRUN_LEASE_NAMESPACE": {"fieldRef": {"fieldPath": "metadata.namespace"}},
         "DISTILLRUN_LEASE_NAME": "distillrun-operator",
         "DISTILLRUN_LOG_LEVEL": "info",
@@ -147,8 +155,9 @@ def test_what_is_set_reaches_the_operator(render: Render) -> None:
                 "operator": {"repository": "registry.example/o", "tag": "9"},
                 "train": {"repository": "registry.example/t", "tag": "ignored", "digest": digest},
             },
-            "gpu": {"resource": "amd.com/gpu", "hourPrice": "2.96", "currency": "EUR"},
+            "gpu": {"resource": "amd.com/gpu", "hourPrice": "2.96", "currency": "EUR", "priceBook": {"A100": "1.5"}},
             "watchNamespaces": ["team-a", "team-b", "team-a"],
+            "networkPolicy": {"create": False, "dns": ["openshift-dns"], "serveFrom": ["gw", "10.0.0.0/8", "gw"]},
             "logLevel": "debug",
             "leaderElection": {"leaseName": "another"},
             "replicas": 2,
@@ -164,8 +173,12 @@ def test_what_is_set_reaches_the_operator(render: Render) -> None:
     assert got["DISTILLRUN_IMAGE_PULL_POLICY"] == "Never"
     assert got["DISTILLRUN_GPU_RESOURCE"] == "amd.com/gpu"
     assert got["DISTILLRUN_GPU_HOUR_PRICE"] == "2.96"
+    assert got["DISTILLRUN_PRICE_BOOK"] == '{"A100":"1.5"}'
     assert got["DISTILLRUN_CURRENCY"] == "EUR"
     assert got["DISTILLRUN_WATCH_NAMESPACES"] == "team-a,team-b"
+    assert got["DISTILLRUN_NETWORK_POLICIES"] == "false"
+    assert got["DISTILLRUN_DNS"] == "openshift-dns"
+    assert got["DISTILLRUN_SERVE_FROM"] == "gw,10.0.0.0/8"
     assert got["DISTILLRUN_LOG_LEVEL"] == "debug"
     assert got["DISTILLRUN_LEASE_NAME"] == "another"
 
@@ -188,6 +201,20 @@ def test_what_is_said_of_the_pod_reaches_the_pod(render: Render) -> None:
     assert template["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "1"
 
 
+def test_two_replicas_are_spread_over_nodes_and_drained_one_by_one(
+    render: Render, default: list[dict[str, Any]]
+) -> None:
+    assert not [each for each in default if each["kind"] == "PodDisruptionBudget"]
+    objects = render({"replicas": 2})
+    template = one(objects, "Deployment")["spec"]["template"]
+    budget = one(objects, "PodDisruptionBudget")["spec"]
+    [spread] = template["spec"]["topologySpreadConstraints"]
+    assert budget["maxUnavailable"] == 1
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    for selector in (budget["selector"], spread["labelSelector"]):
+        assert selector["matchLabels"].items() <= template["metadata"]["labels"].items()
+
+
 def test_metrics_are_exposed_and_monitored_as_asked(render: Render, default: list[dict[str, Any]]) -> None:
     service = one(default, "Service")
     pod = one(default, "Deployment")["spec"]["template"]
@@ -201,7 +228,7 @@ def test_metrics_are_exposed_and_monitored_as_asked(render: Render, default: lis
     monitor = one(objects, "ServiceMonitor")
     assert one(objects, "Service")["metadata"]["annotations"] == {"a": "b"}
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["spec"]["endpoints"] == [{"port": "http", "path": "/metrics", "interval": "5s"}]
+    assert monitor["spec"]["endpoints"] == [{"port": "http", "path": "/metrics", "interval": "5s", "honorLabels": True}]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= one(objects, "Service")["metadata"]["labels"].items()
     assert not [each for each in render({"metrics": {"service": {"enabled": False}}}) if each["kind"] == "Service"]
 

@@ -30,7 +30,7 @@ def run(**status: Any) -> Json:
         "kind": "DistillRun",
         "metadata": {"name": "additions", "namespace": "demo-team", "uid": "uid-1", "generation": 3},
         "spec": {"gates": [{"benchmark": "additions", "metric": "Accuracy", "atLeast": "0.95"}]},
-        "status": {"observedGeneration": 3, **status},
+        "status": deepcopy({"observedGeneration": 3, **status}),
     }
 
 
@@ -200,3 +200,36 @@ def failed() -> Json:
         ],
         cost={"spent": "0.0000", "currency": "USD", "gpuSeconds": "0.0"},
     )
+
+
+def held() -> Json:
+    """Suspended by its budget; the dataset was taken over from another run, preflight is not sure."""
+    words = "the run has used 450.10 of its budget.limit of 450: raise the limit to let it go on"
+    unsure = "the GPU is not known: set spec.train.gpuProduct"
+    taken = {**PENDING, "name": "curate", "state": "Reused", "attempt": 1, "reusedFrom": "other-team/first"}
+    let_go = {**TRAINING, "state": "Pending", "preemptions": 2, "releases": 1}
+    resolve = {**PENDING, "name": "resolve", "state": "Succeeded", "attempt": 1}
+    feasible = {**condition("Feasible", False, "GpuUnknown", unsure), "status": "Unknown"}
+    made = run(
+        phase="Suspended",
+        stage="train",
+        message=words,
+        stages=[resolve, taken, let_go],
+        conditions=[
+            condition("Ready", False, "BudgetExceeded", words),
+            condition("Stalled", True, "BudgetExceeded", words),
+            condition("Suspended", True, "BudgetExceeded", words),
+            condition("BudgetExceeded", True, "BudgetExceeded", words),
+            feasible,
+        ],
+        cost={
+            "spent": "450.10",
+            "currency": "USD",
+            "gpuSeconds": "547421.0",
+            "estimated": "400.00",
+            "estimatedSeconds": 68400,
+            "method": "6·N·tokens at an MFU of 8 %",
+        },
+    )
+    made["spec"]["budget"] = {"limit": "450"}
+    return made

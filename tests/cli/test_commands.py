@@ -29,6 +29,14 @@ class Cluster:
         self.asked: list[str] = []
         self.tokens: list[str] = []
         self.pages: dict[str, Any] = {}
+        self.patched: list[dict[str, Any]] = []
+        self.refusals: list[tuple[int, dict[str, Any]]] = []
+
+    def patch(self, address: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """Takes a change unless a refusal is due."""
+        self.asked.append(address)
+        self.patched.append(body)
+        return self.refusals.pop(0) if self.refusals else (200, runs.training())
 
     def answer(self, address: str) -> tuple[int, Any]:
         self.asked.append(address)
@@ -54,7 +62,14 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             made.tokens.append(self.headers.get("Authorization", ""))
-            code, body = made.answer(self.path)
+            self.answer(*made.answer(self.path))
+
+        def do_PATCH(self) -> None:
+            assert self.headers["Content-Type"] == "application/merge-patch+json"
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.answer(*made.patch(self.path, body))
+
+        def answer(self, code: int, body: Any) -> None:
             data = (body if isinstance(body, str) else json.dumps(body)).encode()
             self.send_response(code)
             self.send_header("Content-Length", str(len(data)))
@@ -151,7 +166,7 @@ def test_a_run_that_does_not_exist_is_named_with_its_namespace(cluster: Cluster,
     told = call(command, "additions")
     assert told.exit_code == 1
     assert "there is no DistillRun 'additions' in namespace 'demo-team'" in told.stderr
-    assert "kubectl get distillruns -A" in told.stderr
+    assert "kubectl distill list -A" in told.stderr
 
 
 def test_a_run_that_is_deleted_while_it_is_watched_ends_the_watch(cluster: Cluster) -> None:
@@ -217,3 +232,96 @@ def test_the_reader_tells_what_the_server_refused(cluster: Cluster) -> None:
         Reader().log("demo-team", "no-such-pod")
     assert error.value.not_found
     assert "tailLines=20" in cluster.asked[0]
+
+
+def conflict() -> tuple[int, dict[str, Any]]:
+    return 409, {"kind": "Status", "reason": "Conflict", "message": "the object has been modified"}
+
+
+def test_suspend_writes_the_spec_of_the_very_run_it_has_read(cluster: Cluster) -> None:
+    run = runs.training()
+    run["metadata"]["resourceVersion"] = "77"
+    cluster.story = [(200, run)]
+    told = call("suspend", "additions")
+    assert told.exit_code == 0, told.stderr
+    assert "additions is being suspended" in told.stdout
+    assert cluster.patched == [
+        {"metadata": {"uid": "uid-1", "resourceVersion": "77"}, "spec": {"suspend": True}},
+    ]
+    assert cluster.asked[-1] == f"{PATH}?fieldManager=distillrun-cli&fieldValidation=Strict"
+
+
+def with_version(run: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    run["metadata"] |= {"resourceVersion": "1", **metadata}
+    return run
+
+
+def test_a_change_that_meets_another_one_is_decided_anew(cluster: Cluster) -> None:
+    again = with_version(runs.failed())
+    again["spec"]["retry"] = 4
+    cluster.story = [(200, with_version(runs.failed())), (200, again)]
+    cluster.refusals = [conflict()]
+    told = call("retry", "additions")
+    assert told.exit_code == 0, told.stderr
+    assert [body["spec"] for body in cluster.patched] == [{"retry": 1}, {"retry": 5}]
+    assert "spec.retry: 5" in told.stdout
+
+
+def test_a_change_that_always_meets_another_one_is_given_up(cluster: Cluster) -> None:
+    cluster.story = [(200, with_version(runs.failed()))]
+    cluster.refusals = [conflict()] * 9
+    told = call("retry", "additions")
+    assert told.exit_code == 1
+    assert "additions was not changed: the object has been modified" in told.stderr
+
+
+def test_nothing_is_written_when_nothing_would_change_or_makes_sense(cluster: Cluster) -> None:
+    cluster.story = [(200, with_version(runs.training()))]
+    assert call("resume", "additions").exit_code == 0
+    refused = call("retry", "additions")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "has not failed" in refused.stderr
+    assert cluster.patched == []
+
+
+def test_who_may_not_change_runs_is_told_which_right_that_takes(cluster: Cluster) -> None:
+    cluster.story = [(200, with_version(runs.training()))]
+    cluster.refusals = [(403, {"kind": "Status", "reason": "Forbidden", "message": "ann cannot patch distillruns"})]
+    told = call("suspend", "additions")
+    assert told.exit_code == 1
+    assert "ann cannot patch distillruns: this takes the right to get and patch distillruns" in told.stderr
+
+
+@pytest.mark.parametrize("command", ["suspend", "resume", "retry"])
+def test_a_run_to_change_that_does_not_exist_is_named(cluster: Cluster, command: str) -> None:
+    cluster.story = [(404, {"kind": "Status", "reason": "NotFound", "message": "not found"})]
+    told = call(command, "additions")
+    assert told.exit_code == 1
+    assert "there is no DistillRun 'additions' in namespace 'demo-team'" in told.stderr
+
+
+def test_a_run_of_a_gitops_tool_is_changed_with_a_warning(cluster: Cluster) -> None:
+    labels = {"kustomize.toolkit.fluxcd.io/name": "runs"}
+    cluster.story = [(200, with_version(runs.training(), labels=labels))]
+    told = call("suspend", "additions")
+    assert told.exit_code == 0
+    assert "Flux (runs) manages this run and may undo it: change spec.suspend in its source, too" in told.stderr
+
+
+def test_list_shows_the_runs_of_the_namespace_or_of_all(cluster: Cluster) -> None:
+    base = "/apis/distillrun.dev/v1alpha1"
+    cluster.pages[f"{base}/namespaces/demo-team/distillruns"] = {"items": [runs.training()]}
+    cluster.pages[f"{base}/distillruns"] = {"items": [runs.training(), runs.failed()]}
+    here, everywhere = call("list"), call("list", "-A")
+    assert (here.exit_code, everywhere.exit_code) == (0, 0)
+    assert here.stdout.splitlines()[0].split()[:2] == ["NAME", "PHASE"]
+    assert everywhere.stdout.splitlines()[0].split()[:2] == ["NAMESPACE", "NAME"]
+    assert len(everywhere.stdout.splitlines()) == 3
+    assert "correct key apiKey of Secret teacher" in everywhere.stdout, "what goes to a file is not cut"
+
+
+def test_a_list_of_nothing_says_so(cluster: Cluster) -> None:
+    cluster.pages["/apis/distillrun.dev/v1alpha1/namespaces/demo-team/distillruns"] = {"items": []}
+    told = call("list")
+    assert (told.exit_code, told.stdout) == (0, "")
+    assert "there is no DistillRun in namespace 'demo-team'" in told.stderr

@@ -40,7 +40,7 @@ def test_a_training_run_shows_stages_bars_numbers_times_and_cost(page: Page) -> 
     assert row(text, "curate").startswith("✔ curate Succeeded ━━━━━━━━━━━━━━━━━━━━━━━━ 4,000/4,000 questions 1:02")
     assert row(text, "train").startswith("● train Running ━━━━━━━━━")
     assert row(text, "train").endswith("250/600 steps 8:30")
-    assert "attempt 2 · loss 0.0312 · 12,346 tokens/s · checkpoint 200 · 3.5 steps/s · ETA 1:40" in text
+    assert "attempt 2 · 1 preemption · loss 0.0312 · 12,346 tokens/s · checkpoint 200 · 3.5 steps/s · ETA 1:40" in text
     assert row(text, "evaluate") == "○ evaluate Pending"
     assert "cost so far 0.8400 USD for 17:00 of GPU time" in text
 
@@ -97,7 +97,7 @@ def test_lines_tell_everything_once_and_then_what_is_new() -> None:
     assert lines(curating, training) == [
         "curate  Succeeded  4,000/4,000 questions  3,600 accepted · 400 rejected",
         "train  Running  250/600 steps"
-        "  attempt 2 · loss 0.0312 · 12,346 tokens/s · checkpoint 200 · 3.5 steps/s · ETA 1:40",
+        "  attempt 2 · 1 preemption · loss 0.0312 · 12,346 tokens/s · checkpoint 200 · 3.5 steps/s · ETA 1:40",
         "Training: train attempt 2",
         "cost so far 0.8400 USD for 17:00 of GPU time",
     ]
@@ -120,3 +120,21 @@ def test_events_without_any_time_come_first() -> None:
     items: list[dict[str, Any]] = [{"reason": "B", "lastTimestamp": "2026-03-01T12:00:00Z"}, {"reason": "A"}]
     assert [event.reason for event in events(items)] == ["A", "B"]
     assert events(items)[1].time == datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def test_a_run_held_by_its_budget_shows_what_holds_it_and_what_it_was_to_cost(page: Page) -> None:
+    text = page(live(read(runs.held()), [], runs.NOW), width=200)
+    assert "DistillRun additions  demo-team  Suspended" in text
+    assert row(text, "resolve") == "✔ resolve Succeeded ━━━━━━━━━━━━━━━━━━━━━━━━"
+    assert row(text, "curate").startswith("✔ curate Reused")
+    assert "taken over from other-team/first" in text
+    assert "attempt 2 · 2 preemptions, 1 release · loss" in text
+    assert "training was expected to cost 400.00 USD in 19:00:00 · budget 450 USD" in text
+    assert "Feasible is not known (GpuUnknown): the GPU is not known: set spec.train.gpuProduct" in text
+    assert text.count("raise the limit") == 1, "the message and the conditions say the same once"
+
+
+def test_notices_are_told_once_in_lines() -> None:
+    held = read(runs.held())
+    assert [line for line in lines(None, held) if line.startswith("Feasible")]
+    assert lines(held, held) == []

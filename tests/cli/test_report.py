@@ -24,7 +24,7 @@ def test_a_served_run_reports_scores_traces_stages_and_endpoint(page: Page) -> N
         "Malformed 10",
     ]
     assert "curate Succeeded 1 1:02 0:00 0.0000 USD" in told
-    assert "train Succeeded 2 10:00 17:00 0.8400 USD" in told
+    assert "train Succeeded 2 1 10:00 17:00 0.8400 USD" in told
     assert "evaluate Succeeded 1 1:00 1:00 0.0500 USD *" in told
     assert "total 12:02 18:00 0.8900 USD" in told
     assert "* an upper bound: a pod was gone before its time was read" in told
@@ -78,3 +78,13 @@ def test_questions_that_were_asked_twice_are_reported_when_there_are_any(page: P
     assert "duplicate" not in page(report(read(run), runs.NOW))
     run["status"]["stages"][0] = {**runs.CURATED, "results": {**runs.CURATED["results"], "duplicates": "7"}}
     assert "duplicate questions left out" in page(report(read(run), runs.NOW))
+
+
+def test_what_was_reused_expected_and_allowed_is_reported(page: Page) -> None:
+    told = rows(page(report(read(runs.held()), runs.NOW), width=200))
+    assert "curate Reused 1 0:00 0 USD" in told
+    assert "train Pending 2 2 8:30 17:00 0.8400 USD" in told
+    assert "curate was taken over from run other-team/first" in told
+    assert "Training was expected to cost 400.00 USD, 19:00:00: 6·N·tokens at an MFU of 8 %" in told
+    assert "The budget is 450 USD" in told
+    assert "Feasible is not known (GpuUnknown): the GPU is not known: set spec.train.gpuProduct" in told

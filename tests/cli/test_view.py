@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def test_a_run_without_gates_passes_when_it_is_done() -> None:
 
 
 def test_a_run_of_a_newer_operator_is_read_as_far_as_it_is_known() -> None:
-    run = runs.served()
+    run = copy.deepcopy(runs.served())  # stages are shared by all the runs of these tests
     run["status"]["novelty"] = {"a": 1}
     run["status"]["stages"][0]["state"] = "Hibernating"
     assert read(run).stages[0].state == "Hibernating"

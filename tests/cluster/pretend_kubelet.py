@@ -14,6 +14,18 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+RESOLVED = {
+    "outcome": "Succeeded",
+    "artifact": "file:///mnt/distillrun/resolve/x/",
+    "numbers": {"resolved": pods.RESOLVED},
+}
+
+
+def _terminated(code: int, message: str) -> dict[str, Any]:
+    ended = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": message}
+    return {"terminated": {**ended, "startedAt": _now(), "finishedAt": _now()}}
+
+
 class PretendKubelet:
     """Moves the pods of one namespace through their lives."""
 
@@ -25,11 +37,19 @@ class PretendKubelet:
         """The stage's pods of an attempt, once there are `count` of them."""
 
         def enough() -> list[dict[str, Any]] | None:
+            if stage != "resolve":
+                self.resolve()
             found = pods.pods(self.kube, self.namespace, stage, attempt)
             return found if len(found) >= count else None
 
         found: list[dict[str, Any]] = wait_for(f"{count} pods of {stage} attempt {attempt}", enough)
         return found
+
+    def resolve(self) -> None:
+        """Whatever run is there to be resolved is: its inputs were found as they are named."""
+        for pod in pods.pods(self.kube, self.namespace, "resolve", attempt=None):
+            if pod["status"].get("phase") == "Pending":
+                self._write(pod, "Succeeded", _terminated(0, json.dumps(RESOLVED)))
 
     def start(self, stage: str, attempt: int = 1, count: int = 1) -> None:
         """The stage's pods run."""
@@ -49,14 +69,7 @@ class PretendKubelet:
         for pod in self.pods(stage, attempt, count):
             if only not in (None, int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"])):
                 continue
-            terminated = {
-                "exitCode": code,
-                "reason": "Completed" if code == 0 else "Error",
-                "message": text,
-                "startedAt": _now(),
-                "finishedAt": _now(),
-            }
-            self._write(pod, "Succeeded" if code == 0 else "Failed", {"terminated": terminated})
+            self._write(pod, "Succeeded" if code == 0 else "Failed", _terminated(code, text))
 
     def succeed(self, stage: str, count: int = 1, **numbers: Any) -> None:
         """The stage's pods start and succeed with the numbers."""

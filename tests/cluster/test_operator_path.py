@@ -113,7 +113,12 @@ def test_an_operator_killed_after_every_stage_leaves_a_run_that_its_successor_fi
     kubelet.succeed("evaluate", **SCORES)
     until(api_server, namespace, "Serving", lambda s: s["phase"] == "Serving")
     jobs = api_server.list("jobs", namespace)
-    assert sorted(job["metadata"]["labels"]["distillrun.dev/stage"] for job in jobs) == ["curate", "evaluate", "train"]
+    assert sorted(job["metadata"]["labels"]["distillrun.dev/stage"] for job in jobs) == [
+        "curate",
+        "evaluate",
+        "resolve",
+        "train",
+    ]
 
 
 def test_a_lost_rank_is_followed_by_a_second_attempt_and_the_first_job_goes(
@@ -132,11 +137,10 @@ def test_a_lost_rank_is_followed_by_a_second_attempt_and_the_first_job_goes(
 
 
 def test_a_foreign_object_with_a_childs_name_is_reported_left_alone_and_waited_for(
-    api_server: Kube, namespace: str, operator: OperatorProcess
+    api_server: Kube, namespace: str, operator: OperatorProcess, kubelet: PretendKubelet
 ) -> None:
     api_server.apply(a_run(namespace))
-    status = until(api_server, namespace, "a Job", lambda s: stage(s, "curate").get("jobName"))
-    name = stage(status, "curate")["jobName"]
+    name = kubelet.pods("curate")[0]["metadata"]["labels"]["batch.kubernetes.io/job-name"]
     operator.stop()
     api_server.must("delete", "distillrun", "s1", "-n", namespace)
     wait_for("the children to go", lambda: api_server.get("configmap", name, namespace) is None)
@@ -144,9 +148,12 @@ def test_a_foreign_object_with_a_childs_name_is_reported_left_alone_and_waited_f
     api_server.apply({**foreign, "data": {"mine": "yes"}})
     operator.start()
     api_server.apply(a_run(namespace))
-    status = until(
-        api_server, namespace, "NameConflict", lambda s: condition(s, "Curated").get("reason") == "NameConflict"
-    )
+
+    def conflict(status: dict[str, Any]) -> bool:
+        kubelet.resolve()
+        return bool(condition(status, "Curated").get("reason") == "NameConflict")
+
+    status = until(api_server, namespace, "NameConflict", conflict)
     assert f"ConfigMap {name}" in condition(status, "Curated")["message"]
     kept = api_server.get("configmap", name, namespace)
     assert kept is not None
@@ -189,8 +196,13 @@ def test_a_run_edited_before_it_runs_is_made_anew_and_one_edited_later_is_refuse
     first = kubelet.pods("curate")[0]["metadata"]["labels"]["batch.kubernetes.io/job-name"]
     edited = with_field(a_run(namespace), "curate.sources.0.uri", "file:///mnt/distillrun/other.jsonl")
     api_server.apply(edited)
-    wait_for("the first Job to go", lambda: api_server.get("job", first, namespace) is None)
-    kubelet.start("curate")
+
+    def gone() -> bool:
+        kubelet.resolve()
+        return api_server.get("job", first, namespace) is None
+
+    wait_for("the first Job to go", gone)
+    kubelet.start("curate", attempt=2)
     until(api_server, namespace, "Curating", lambda s: s["phase"] == "Curating")
     assert "cannot change any more" in api_server.refusal(a_run(namespace))
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build import pod as pods
 from distillrun.build.objects import build
@@ -39,13 +40,14 @@ UPSTREAM: dict[StageName, str] = {
     "curate": "file:///mnt/distillrun/t/curate/x/",
     "train": "file:///mnt/distillrun/t/train/y/",
 }
+INPUTS = stageconfig.Inputs(UPSTREAM, Resolved())
 
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("given", [spec(), FULL], ids=["small", "full"])
 def test_every_stage_reads_what_the_operator_writes(stage: StageName, given: dict[str, Any]) -> None:
     a_run = run(spec=given)
-    config = stageconfig.stage_config(a_run, Spec.model_validate(given), stage, "f" * 64, 3, UPSTREAM)
+    config = stageconfig.stage_config(a_run, Spec.model_validate(given), stage, "f" * 64, 3, INPUTS)
     want = Want("ConfigMap", "config", "c", stage=stage, attempt=3, fingerprint="f" * 64, config=config)
     text = build(want, a_run, SETTINGS)["data"]["stage.yaml"]
     read = stage_side.parse(text)
@@ -76,7 +78,32 @@ def test_the_operator_reads_the_termination_message_that_a_stage_writes() -> Non
 
 def test_both_sides_agree_on_the_metrics_port_and_the_place_of_the_configuration() -> None:
     container = pods.pod_template(
-        Want("Job", "job", "j", stage="curate"), run(), Spec.model_validate(spec()), SETTINGS, "c"
+        Want("Job", "job", "j", stage="curate", attempt=1), run(), Spec.model_validate(spec()), SETTINGS, "c"
     )["spec"]["containers"][0]
     assert container["command"] == ["python", "-m", "distillstages.curate", "--config", "/etc/distillrun/stage.yaml"]
     assert container["ports"][0]["containerPort"] == 9400
+
+
+def test_what_was_resolved_reaches_the_stages_that_read_the_input() -> None:
+    a_run, given = run(spec=FULL), Spec.model_validate(FULL)
+    identity = "sha256:" + "5e" * 16
+    names = {
+        "sources": [source.name for source in given.curate.sources],
+        "benchmarks": [each.name for each in given.evaluate.benchmarks] if given.evaluate else [],
+    }
+    found = {part: [{"name": name, "revision": identity} for name in named] for part, named in names.items()}
+    resolved = Resolved.model_validate({"student": {"revision": identity}, **found})
+    stages: tuple[tuple[StageName, str], ...] = (
+        ("curate", "sources"),
+        ("train", "student"),
+        ("evaluate", "benchmarks"),
+    )
+    for stage, path in stages:
+        inputs = stageconfig.Inputs(UPSTREAM, resolved)
+        config = stageconfig.stage_config(a_run, given, stage, "f" * 64, 1, inputs)
+        read = getattr(getattr(stage_side.parse(yaml.safe_dump(config)), stage), path)
+        assert (read[0] if isinstance(read, list) else read).revision == identity
+    again = stageconfig.stage_config(a_run, given, "resolve", "f" * 64, 2, stageconfig.Inputs({}, resolved))
+    block = stage_side.parse(yaml.safe_dump(again)).resolve
+    assert block is not None
+    assert (block.student.pinned, block.sources[0].pinned) == (identity, identity)

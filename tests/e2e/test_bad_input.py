@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +25,10 @@ def world(operator: Kube, images: dict[str, str]) -> Iterator[World]:
 
 def curated(status: dict[str, Any]) -> dict[str, Any]:
     return condition(status, "Curated")
+
+
+def resolved(status: dict[str, Any]) -> dict[str, Any]:
+    return condition(status, "Resolved")
 
 
 def secret(world: World, name: str, key: str) -> dict[str, Any]:
@@ -48,7 +54,7 @@ def test_a_missing_secret_is_named_and_the_run_goes_on_when_it_appears(world: Wo
     found = world.kube.get("secret", "teacher", world.namespace)
     assert found is not None
     world.kube.apply(secret(world, "later", base64.b64decode(found["data"]["apiKey"]).decode()))
-    world.until("no-secret", "the curation", lambda s: stage(s, "curate")["state"] == "Succeeded")
+    world.until("no-secret", "the curation", lambda s: stage(s, "curate")["state"] in ("Succeeded", "Reused"))
     world.kube.must("delete", "distillrun", "no-secret", "-n", world.namespace)
 
 
@@ -65,8 +71,8 @@ def test_a_key_that_the_teacher_refuses_fails_the_run_at_once_and_names_the_secr
 
 def test_a_missing_claim_is_named_and_the_run_goes_on_when_it_appears(world: World) -> None:
     world.kube.apply(world.run("no-claim", storage={"claimName": "later"}, **CURATE_ONLY))
-    status = world.until("no-claim", "ClaimNotFound", lambda s: curated(s).get("reason") == "ClaimNotFound")
-    assert "PersistentVolumeClaim later" in curated(status)["message"]
+    status = world.until("no-claim", "ClaimNotFound", lambda s: resolved(s).get("reason") == "ClaimNotFound")
+    assert "PersistentVolumeClaim later" in resolved(status)["message"]
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -74,18 +80,18 @@ def test_a_missing_claim_is_named_and_the_run_goes_on_when_it_appears(world: Wor
         "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
     }
     world.kube.apply(claim)
-    # The new claim is empty, so the stage runs and says that its source is not there.
+    # The new claim is empty, so the first stage runs and says what is not there.
     failed = world.until("no-claim", "Failed", lambda s: s.get("phase") == "Failed")
-    assert curated(failed)["reason"] == "SourceNotFound"
-    assert "train.jsonl" in curated(failed)["message"]
+    assert "train.jsonl" in resolved(failed)["message"]
+    assert "pupil" in resolved(failed)["message"]
 
 
 def test_an_image_that_cannot_be_pulled_is_named(world: World) -> None:
     thing = world.run("no-image", **CURATE_ONLY)
     thing["spec"]["curate"]["pod"] = {"image": "localhost/distillrun/nowhere:1"}
     world.kube.apply(thing)
-    status = world.until("no-image", "ImageNotPulled", lambda s: curated(s).get("reason") == "ImageNotPulled")
-    assert "localhost/distillrun/nowhere:1" in curated(status)["message"]
+    status = world.until("no-image", "ImageNotPulled", lambda s: resolved(s).get("reason") == "ImageNotPulled")
+    assert "localhost/distillrun/nowhere:1" in resolved(status)["message"]
     world.kube.must("delete", "distillrun", "no-image", "-n", world.namespace)
 
 
@@ -97,7 +103,7 @@ def test_a_disk_that_is_full_fails_the_run_with_a_sentence_and_keeps_the_answers
         "spec": {
             "accessModes": ["ReadWriteMany"],
             "storageClassName": "memory",
-            "resources": {"requests": {"storage": "64Ki"}},
+            "resources": {"requests": {"storage": "8Mi"}},
         },
     }
     world.kube.apply(claim)
@@ -105,8 +111,12 @@ def test_a_disk_that_is_full_fails_the_run_with_a_sentence_and_keeps_the_answers
     questions = world.claim("tiny") / "train.jsonl"
     questions.write_bytes((world.claim() / "demo/train.jsonl").read_bytes())
     questions.chmod(0o644)
+    shutil.copytree(world.claim() / "demo/pupil", world.claim("tiny") / "pupil")
+    room = os.statvfs(world.claim("tiny"))
+    (world.claim("tiny") / "filler").write_bytes(b"x" * (room.f_bavail * room.f_frsize - 64 * 1024))
     thing = world.run("full", storage={"claimName": "tiny"}, **CURATE_ONLY)
     thing["spec"]["curate"]["sources"][0]["uri"] = "file:///mnt/distillrun/train.jsonl"
+    thing["spec"]["student"]["model"]["uri"] = "file:///mnt/distillrun/pupil"
     world.kube.apply(thing)
     failed = world.until("full", "Failed", lambda s: s.get("phase") == "Failed")
     assert curated(failed)["reason"] == "DiskFull"

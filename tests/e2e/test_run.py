@@ -11,6 +11,7 @@ import pytest
 
 from distillstages.demo.teacher import is_wrong
 from tests.e2e.conftest import SYSTEM
+from tests.e2e.knocking import a_pod, knock, until_ready
 from tests.e2e.world import TEACHER_SEED, World, losses, steps_done
 from tests.kube import condition, stage, wait_for
 
@@ -64,6 +65,16 @@ def test_the_served_student_answers_a_chat_request(calm: World, served: dict[str
     assert choice["message"]["role"] == "assistant"
 
 
+def test_the_served_student_is_reached_from_its_own_namespace_only(
+    calm: World, served: dict[str, Any], rough: World
+) -> None:
+    target = f"calm-serve.{calm.namespace}.svc:8000"
+    for world, answer in ((calm, "open"), (rough, "closed")):
+        world.kube.apply(a_pod(world, "client"))
+        until_ready(world, "client")
+        assert knock(world, "client", target) == {target: answer}
+
+
 def test_every_pod_of_a_run_has_neither_credentials_nor_rights(calm: World, served: dict[str, Any]) -> None:
     for name in ("curate", "train", "evaluate", "serve"):
         for pod in calm.pods(name, "calm"):
@@ -102,6 +113,48 @@ def test_a_run_whose_operator_and_training_pod_are_killed_half_way_ends_with_the
     dataset = rough.artifact(status["artifacts"]["dataset"]) / "dataset/part-00000.parquet"
     other = calm.artifact(served["artifacts"]["dataset"]) / "dataset/part-00000.parquet"
     assert dataset.read_bytes() == other.read_bytes()
+
+
+def test_a_run_applied_again_with_another_evaluation_evaluates_and_does_nothing_else_anew(
+    calm: World, served: dict[str, Any]
+) -> None:
+    again = calm.run("again", gates=None, serve=None)
+    again["spec"]["evaluate"] |= {"alsoBaseModel": False}
+    again["spec"]["evaluate"]["benchmarks"][0]["take"] = 5
+    calm.kube.apply(again)
+    status = calm.until("again", "Succeeded", lambda s: s.get("phase") == "Succeeded", seconds=600)
+    for name in ("curate", "train"):
+        assert stage(status, name)["state"] == "Reused"
+        assert stage(status, name)["reusedFrom"] == f"{calm.namespace}/calm"
+        assert stage(status, name)["artifact"] == stage(served, name)["artifact"]
+    assert stage(status, "evaluate")["state"] == "Succeeded"
+    assert [score["samples"] for score in status["scores"]] == [5]
+    assert float(stage(status, "train")["cost"]["gpuSeconds"]) == 0
+
+
+def test_a_suspended_run_frees_its_pods_and_goes_on_from_its_checkpoint(calm: World, served: dict[str, Any]) -> None:
+    longer = calm.run("paused", evaluate=None, gates=None, serve=None)
+    longer["spec"]["train"] |= {"maxSteps": 5000}
+    calm.kube.apply(longer)
+    calm.until("paused", "a checkpoint", lambda s: stage(s, "train").get("lastCheckpoint"), seconds=300)
+    calm.kube.must(
+        "-n", calm.namespace, "patch", "distillrun", "paused", "--type=merge", "-p", '{"spec":{"suspend":true}}'
+    )
+    status = calm.until("paused", "Suspended", lambda s: s.get("phase") == "Suspended")
+    saved = int(stage(status, "train")["lastCheckpoint"]["step"])
+    wait_for("its pods to be gone", lambda: not calm.pods("train", "paused"), seconds=120)
+    calm.kube.must(
+        "-n", calm.namespace, "patch", "distillrun", "paused", "--type=merge", "-p", '{"spec":{"suspend":false}}'
+    )
+    going = calm.until("paused", "progress of attempt 2", lambda s: moved(stage(s, "train"), saved), seconds=300)
+    train = stage(going, "train")
+    assert (train["attempt"], train["failures"], train["preemptions"]) == (2, 0, 0)
+    calm.kube.must("delete", "distillrun", "paused", "-n", calm.namespace, "--timeout=30s")
+
+
+def moved(train: dict[str, Any], step: int) -> bool:
+    """Whether the second attempt has come past a step; one that began at zero would need minutes for that."""
+    return train.get("state") == "Running" and train["attempt"] == 2 and train["progress"]["done"] > step
 
 
 def test_a_run_deleted_half_way_leaves_nothing_behind_but_its_artifacts(calm: World, served: dict[str, Any]) -> None:

@@ -10,7 +10,11 @@ from typing import Any
 from distillrun.plan.model import Child, ContainerEnd, Job, Observed, Pod, Run, Settings
 
 T0 = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
-SETTINGS = Settings(images={stage: f"registry.test/{stage}:1" for stage in ("curate", "train", "evaluate", "serve")})
+# Without NetworkPolicies, which are one more object of every stage: tests/unit/plan/test_isolation.py is about them.
+SETTINGS = Settings(
+    images={stage: f"registry.test/{stage}:1" for stage in ("resolve", "curate", "train", "evaluate", "serve")},
+    network=None,
+)
 
 
 def at(seconds: float) -> datetime:

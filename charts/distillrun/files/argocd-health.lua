@@ -1,5 +1,5 @@
 -- Health of a DistillRun for Argo CD, from its conditions alone.
--- It goes into the ConfigMap argocd-cm as resource.customizations.health.distillrun.dev_DistillRun (docs/install.md).
+-- It goes into the ConfigMap argocd-cm as resource.customizations.health.distillrun.dev_DistillRun (docs/gitops.md).
 local health = {status = "Progressing", message = "The operator has not seen this run yet"}
 local status = obj.status
 if status == nil or status.conditions == nil then
@@ -17,16 +17,16 @@ end
 local function is(name)
   return conditions[name] ~= nil and conditions[name].status == "True"
 end
-if is("Stalled") then
-  health.status = "Degraded"
-  health.message = conditions["Stalled"].message
-elseif is("Suspended") then
-  health.status = "Suspended"
-  health.message = conditions["Suspended"].message
-elseif is("Ready") then
-  health.status = "Healthy"
-  health.message = conditions["Ready"].message
-else
-  health.message = status.message or "The run goes on"
+local judged = {{"Stalled", "Degraded"}, {"Suspended", "Suspended"}, {"Ready", "Healthy"}}
+health.message = status.message or "The run goes on"
+for _, pair in ipairs(judged) do
+  if is(pair[1]) then
+    health.status = pair[2]
+    local words = conditions[pair[1]].message
+    if words ~= nil and words ~= "" then
+      health.message = words
+    end
+    break
+  end
 end
 return health

@@ -43,6 +43,10 @@ class Result:
     outputs: Mapping[str, str]
     details: Mapping[str, Any] = field(default_factory=dict)
     output_version: int = OUTPUT_VERSION
+    run: str = ""
+    """The uid of the run that published it, "" where unknown."""
+    origin: str = ""
+    """That run's "namespace/name"."""
 
     def encode(self) -> bytes:
         """result.json, keys sorted, so that equal results are equal bytes."""
@@ -54,6 +58,7 @@ class Result:
             "outputVersion": self.output_version,
             "numbers": dict(self.numbers),
             "outputs": dict(self.outputs),
+            "run": {"uid": self.run, "name": self.origin},
         }
         if self.details:
             document["details"] = dict(self.details)
@@ -65,6 +70,7 @@ class Result:
         d = json.loads(data)
         if not isinstance(d, dict) or d.get("apiVersion") != RESULT_VERSION:
             raise ValueError(f"not a result: expected a JSON object with apiVersion {RESULT_VERSION}")
+        run = d.get("run") or {}
         try:
             return cls(
                 d["stage"],
@@ -74,8 +80,10 @@ class Result:
                 d["outputs"],
                 d.get("details", {}),
                 int(d["outputVersion"]),
+                str(run.get("uid", "")),
+                str(run.get("name", "")),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a result: {error!r}") from None
 
 
@@ -130,11 +138,19 @@ def storage_fault(error: OSError, what: str) -> DataFault | ConfigFault | Fault:
 class Output:
     """One stage's output folder. Paths given to the methods are relative to it, with "/".
 
-    `attempt` (of the run with the uid `run`) fences: see `claim`, `check_claim`, `publish`. Raises ConfigFault for a
-    location that cannot be used."""
+    `attempt` (of the run with the uid `run`) fences: see `claim`, `check_claim`, `publish`. `origin` is that run's
+    "namespace/name". Raises ConfigFault for a location that cannot be used."""
 
     def __init__(
-        self, uri: str, *, stage: str, fingerprint: str, attempt: int, who: str | None = None, run: str = ""
+        self,
+        uri: str,
+        *,
+        stage: str,
+        fingerprint: str,
+        attempt: int,
+        who: str | None = None,
+        run: str = "",
+        origin: str = "",
     ) -> None:
         self.uri = uri.rstrip("/") + "/"
         self.stage = stage
@@ -142,6 +158,7 @@ class Output:
         self.attempt = attempt
         self.who = who or holder()
         self.run = run
+        self.origin = origin
         self.is_local = self.uri.startswith("file://")
         if self.is_local:
             self._root: Path | None = local_path(self.uri)
@@ -250,6 +267,10 @@ class Output:
             return None
         return result if (result.stage, result.fingerprint) == (self.stage, self.fingerprint) else None
 
+    def reused_from(self, result: Result) -> str | None:
+        """The run that a result is of, where that is another one than ours; None where it is ours or unknown."""
+        return result.origin or None if self.run and result.run and result.run != self.run else None
+
     def claim(self) -> None:
         """Say that this attempt works here. Raises Temporary SupersededAttempt when a newer one of our run does.
 
@@ -300,7 +321,16 @@ class Output:
         there = self.completed()
         if there is not None:
             return there
-        result = Result(self.stage, self.fingerprint, self.attempt, numbers, outputs, details or {})
+        result = Result(
+            self.stage,
+            self.fingerprint,
+            self.attempt,
+            numbers,
+            outputs,
+            details or {},
+            run=self.run,
+            origin=self.origin,
+        )
         self.write(RESULT, result.encode())
         return result
 

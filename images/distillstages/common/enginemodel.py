@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from distillstages.common import reasons
-from distillstages.common.artifacts import local_path
+from distillstages.common import hub, modelfiles, reasons
+from distillstages.common.artifacts import local_path, storage_errors
 from distillstages.common.exit import ConfigFault, DataFault
 
 # Options of ours, with what to set instead. Their abbreviations are refused as well.
@@ -77,15 +77,17 @@ def check_arguments(arguments: Sequence[str]) -> None:
 def resolve(name: str, uri: str, revision: str | None) -> EngineModel:
     """The model at a URI, checked as far as it can be without loading it. `name` is for messages.
 
-    Raises DataFault (ModelNotFound, StudentNoTokenizer, NoChatTemplate) and ConfigFault for a URI that vLLM cannot
-    load from."""
+    Raises DataFault (ModelNotFound, StudentNoTokenizer, NoChatTemplate, InputChanged) and ConfigFault for a URI that
+    vLLM cannot load from."""
     if uri.startswith("hf://"):
-        repository, _, at = uri.removeprefix("hf://").removeprefix("models/").strip("/").partition("@")
-        return EngineModel(repository, revision or at or None, is_local=False)
+        place = hub.place(uri)
+        return EngineModel(place.repository, revision or place.revision or None, is_local=False)
     if not uri.startswith("file://"):
         raise ConfigFault(f"model {name!r}: {uri} cannot be served, expected file:// (a folder) or hf:// (a hub id)")
     folder = local_path(uri)
     _check_folder(name, folder)
+    with storage_errors(str(folder)):
+        modelfiles.check(f"model {name!r}", uri, revision)
     return EngineModel(str(folder))
 
 

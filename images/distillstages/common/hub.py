@@ -1,20 +1,112 @@
-"""Rows of a data set repository on a hub (hf://datasets/owner/name), whose layout the `datasets` library knows.
+"""What a hf:// URI names, the commit behind a revision, and the rows of a data set repository.
 
-A configuration is chosen with ?config=: hf://datasets/openai/gsm8k?config=main. A single file of a repository needs
-none of this: hf://datasets/owner/name/path/to/file.parquet goes through fsspec like any other file.
+hf://owner/name and hf://models/owner/name are models, hf://datasets/owner/name data sets; `@revision` after the name,
+then a path in the repository. Of a data set repository as a whole the `datasets` library knows the layout, and a
+configuration is chosen with ?config=: hf://datasets/openai/gsm8k?config=main. A single file needs none of this:
+hf://datasets/owner/name/path/to/file.parquet goes through fsspec like any other file.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qs
 
 from distillstages.common import reasons
-from distillstages.common.exit import ConfigFault, DataFault, Temporary
+from distillstages.common.exit import ConfigFault, DataFault, StageError, Temporary
 
 if TYPE_CHECKING:
     from distillstages.common.sources import SourceLike
+
+_NOT_FOUND: Final = frozenset(
+    {"DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError", "FileNotFoundError"}
+)
+_AWAY: Final = frozenset(
+    {"HfHubHTTPError", "LocalEntryNotFoundError", "ConnectError", "ConnectTimeout", "ReadTimeout", "ReadError"}
+    | {"OfflineModeIsEnabled", "RemoteProtocolError", "ConnectionError", "TimeoutError"}
+)
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A hf:// URI in parts. `revision` and `path` are "" where the URI names none."""
+
+    kind: Literal["model", "dataset"]
+    repository: str
+    revision: str = ""
+    path: str = ""
+    config: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """The repository as a whole, not a path in it."""
+        return not self.path
+
+    def at(self, revision: str | None) -> str:
+        """The URI for fsspec, at a revision (None: the URI's own)."""
+        folder = "datasets/" if self.kind == "dataset" else ""
+        chosen = revision or self.revision
+        # A branch may hold a slash, which fsspec wants quoted.
+        version = "@" + chosen.replace("/", "%2F") if chosen else ""
+        return f"hf://{folder}{self.repository}{version}" + (f"/{self.path}" if self.path else "")
+
+
+def place(uri: str) -> Place:
+    """The parts of a hf:// URI. Raises ConfigFault when it names no repository."""
+    name, _, query = uri.removeprefix("hf://").partition("?")
+    kind: Literal["model", "dataset"] = "dataset" if name.startswith("datasets/") else "model"
+    match = re.fullmatch(r"([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.*))?", _without_kind(name).strip("/"))
+    if not match:
+        raise ConfigFault(f"{uri}: expected hf://owner/name (a model) or hf://datasets/owner/name")
+    config = parse_qs(query).get("config", [None])[0]
+    return Place(kind, match[1], (match[2] or "").replace("%2F", "/"), match[3] or "", config)
+
+
+def _without_kind(name: str) -> str:
+    return name.removeprefix("datasets/").removeprefix("models/")
+
+
+def pin(uri: str, revision: str | None) -> str:
+    """The commit (40 hex digits) that a revision of a repository is now; the URI's own or main for None.
+
+    Raises DataFault SourceNotFound (the hub knows no such repository or revision, or wants its terms accepted), and
+    Temporary when it is away."""
+    from huggingface_hub import HfApi
+
+    where = place(uri)
+    wanted = revision or where.revision or None
+    try:
+        api = HfApi()
+        info = api.dataset_info if where.kind == "dataset" else api.model_info
+        commit = info(where.repository, revision=wanted, timeout=60).sha
+    except Exception as error:
+        raise hub_error(uri, wanted, error) from error
+    if not commit or not _COMMIT.match(commit):
+        raise Temporary(f"{uri}: the hub named {commit!r} as the commit of {wanted or 'main'}, expected 40 hex digits")
+    return commit
+
+
+def hub_error(uri: str, revision: str | None, error: Exception, after: str = "") -> StageError:
+    """What an error of the hub's libraries means for the user. `after` says how far reading had come."""
+    kinds = {each.__name__ for each in type(error).__mro__}
+    where = uri if revision is None else f"{uri}, revision {revision}"
+    if "GatedRepoError" in kinds:
+        return DataFault(
+            f"{where}: the hub wants its terms accepted; accept them with the account whose token is used (HF_TOKEN)",
+            reason=reasons.SOURCE_NOT_FOUND,
+        )
+    if kinds & _NOT_FOUND:
+        return DataFault(
+            f"{where}: not found; check the spelling, and the token (HF_TOKEN) if it is private ({_brief(error)})",
+            reason=reasons.SOURCE_NOT_FOUND,
+        )
+    if kinds & _AWAY:
+        return Temporary(f"{where}: the hub cannot be reached ({_brief(error)})")
+    kind = type(error).__name__
+    return DataFault(f"{where}{after}: cannot be read ({kind}: {_brief(error)})", reason=reasons.SOURCE_UNREADABLE)
 
 
 def rows_of_repository(source: SourceLike) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
@@ -25,36 +117,20 @@ def rows_of_repository(source: SourceLike) -> Iterator[tuple[str, int, Mapping[s
         raise ConfigFault(
             f"{source.uri}: this image has no `datasets` library to read a hub repository; name a file in it instead"
         ) from None
-    name, _, query = source.uri.removeprefix("hf://datasets/").partition("?")
-    repository, _, revision = name.strip("/").partition("@")
-    config = parse_qs(query).get("config", [None])[0]
-    where = f"hf://datasets/{name} split {source.split}"
+    repository = place(source.uri)
+    revision = source.revision or repository.revision or None
+    where = f"{source.uri} split {source.split}"
     number = 0
     try:
         stream = datasets.load_dataset(
-            repository, config, split=source.split, revision=revision or None, streaming=True
+            repository.repository, repository.config, split=source.split, revision=revision, streaming=True
         )
         for number, row in enumerate(stream, 1):
             yield where, number, row
-    except (ConnectionError, TimeoutError) as error:
-        raise Temporary(f"{where}: the hub cannot be reached ({_brief(error)})") from error
-    except (DataFault, Temporary, GeneratorExit):
+    except (StageError, GeneratorExit):
         raise
     except Exception as error:
-        kind = type(error).__name__
-        if kind in ("DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError", "FileNotFoundError"):
-            raise DataFault(f"{where}: not found ({_brief(error)})", reason=reasons.SOURCE_NOT_FOUND) from error
-        if kind in (
-            "HfHubHTTPError",
-            "LocalEntryNotFoundError",
-            "ConnectError",
-            "ConnectTimeout",
-            "OfflineModeIsEnabled",
-        ):
-            raise Temporary(f"{where}: the hub cannot be reached ({_brief(error)})") from error
-        raise DataFault(
-            f"{where} after row {number}: cannot be read ({kind}: {_brief(error)})", reason=reasons.SOURCE_UNREADABLE
-        ) from error
+        raise hub_error(where, source.revision, error, f" after row {number}") from error
 
 
 def _brief(error: Exception) -> str:

@@ -12,8 +12,8 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._values: dict[tuple[str, Labels], float] = {}
         self._ready = True
+        self._patience = 1.0
         self._file = folder / f"metrics-{rank}.json" if folder else None
         self._dirty = threading.Event()
         if self._file:
@@ -64,6 +65,22 @@ class Metrics:
             self._ready = ready
         self.flush()
 
+    def set_patience(self, factor: float) -> None:
+        """How many times longer than usual the numbers may stand still now, before that counts as a stall."""
+        with self._lock:
+            self._patience = factor
+        self.flush()
+
+    @contextmanager
+    def patience(self, factor: float) -> Iterator[None]:
+        """`set_patience` for as long as the block takes, or longer if it was longer before."""
+        before = self._patience
+        self.set_patience(max(factor, before))
+        try:
+            yield
+        finally:
+            self.set_patience(before)
+
     def flush(self) -> None:
         """Hand the numbers to the supervisor now. The disk being full is no reason to fail."""
         self._dirty.clear()
@@ -73,10 +90,11 @@ class Metrics:
             write_atomic(json.dumps(self.snapshot()).encode(), self._file)
 
     def snapshot(self) -> dict[str, Any]:
-        """The numbers as a JSON object: {"ready": bool, "series": [[name, {label: value}, number as text], …]}."""
+        """The numbers as JSON: {"ready", "patience", "series": [[name, {label: value}, number as text], …]}."""
         with self._lock:
             return {
                 "ready": self._ready,
+                "patience": self._patience,
                 "series": [[name, dict(labels), repr(value)] for (name, labels), value in self._values.items()],
             }
 

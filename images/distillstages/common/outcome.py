@@ -21,7 +21,7 @@ _EXPLAINED: Final = (*_DEFINITE, Exit.TEMPORARY)
 @dataclass(frozen=True)
 class Facts:
     """`status`: as subprocess gives it (-n: ended by signal n). `ends`: what the ranks said, the cause first. `tail`:
-    the end of the log. `stalled_seconds`: for how long nothing moved when we gave up, None: it did not stall."""
+    the end of the log. `stalled`: the sentence about nothing moving any more, None: it did not stall."""
 
     stage: str
     status: int
@@ -30,7 +30,7 @@ class Facts:
     after: Memory
     artifact: str | None = None
     asked_to_stop: signal.Signals | None = None
-    stalled_seconds: float | None = None
+    stalled: str | None = None
     tail: str | None = None
 
 
@@ -47,9 +47,8 @@ def judge(facts: Facts) -> tuple[int, Termination]:
             "of the stage's pod, or make it need less",
             facts.tail,
         )
-    if facts.stalled_seconds is not None:
-        message = f"no progress for {facts.stalled_seconds:g} s; every thread's stack is in the log"
-        return Exit.FAULT, _failed(reasons.STALLED, message, facts.tail)
+    if facts.stalled is not None:
+        return Exit.FAULT, _failed(reasons.STALLED, facts.stalled, facts.tail)
     if facts.asked_to_stop and (best is None or best.code in (Exit.OK, Exit.PEER_LOST)):
         # Who stops all ranks at once hears from some that they lost a peer, and from torchrun exit code 1.
         name = facts.asked_to_stop.name

@@ -18,6 +18,7 @@ DISK_FULL: Final = "DiskFull"
 PEER_LOST: Final = "PeerLost"
 SUPERSEDED_ATTEMPT: Final = "SupersededAttempt"
 OUTPUT_UNWRITABLE: Final = "OutputUnwritable"
+INPUT_CHANGED: Final = "InputChanged"
 
 # curate
 TEACHER_UNAUTHORIZED: Final = "TeacherUnauthorized"

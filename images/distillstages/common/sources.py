@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 
-from distillstages.common import reasons
+from distillstages.common import hub, identity, reasons
 from distillstages.common.answers import reference_of
-from distillstages.common.config import Fields
+from distillstages.common.blocks import Fields
 from distillstages.common.exit import DataFault, Temporary
 
 SUFFIXES: Final = (".jsonl", ".parquet", ".csv")
@@ -35,6 +35,8 @@ class SourceLike(Protocol):
     def name(self) -> str: ...
     @property
     def uri(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
     @property
     def split(self) -> str: ...
     @property
@@ -65,16 +67,22 @@ def read_questions(source: SourceLike) -> Iterator[Question]:
 
     Raises DataFault: SourceNotFound, SourceUnreadable, SourceEmpty, RowBroken, FieldMissing. Temporary when the storage
     is away."""
-    rows = itertools.islice(_rows(source), source.take)
+    if source.revision is not None and not source.uri.startswith("hf://"):
+        identity.check(f"source {source.name!r}", source.uri, source.revision, *files(source))
     empty = True
-    for where, row_number, row in rows:
+    for where, row_number, row in itertools.islice(rows(source), source.take):
         empty = False
-        yield _question(source, f"{where} row {row_number}", row)
+        yield question_of(source, f"{where} row {row_number}", row)
     if empty:
-        raise DataFault(
-            f"source {source.name!r}: {source.uri} has no rows, expected at least one question",
-            reason=reasons.SOURCE_EMPTY,
-        )
+        raise no_rows(source)
+
+
+def no_rows(source: SourceLike) -> DataFault:
+    """The error of a source without rows."""
+    return DataFault(
+        f"source {source.name!r}: {source.uri} has no rows, expected at least one question",
+        reason=reasons.SOURCE_EMPTY,
+    )
 
 
 def unique(questions: Iterable[Question]) -> tuple[list[Question], int]:
@@ -89,7 +97,10 @@ def unique(questions: Iterable[Question]) -> tuple[list[Question], int]:
     return list(kept.values()), duplicates
 
 
-def _question(source: SourceLike, where: str, row: Mapping[str, Any]) -> Question:
+def question_of(source: SourceLike, where: str, row: Mapping[str, Any]) -> Question:
+    """The question of a row, by the source's mapping of fields. `where` names file and row in messages.
+
+    Raises DataFault: FieldMissing, RowBroken."""
     question = _text(row, source.fields.question, where, "question", "a question")
     reference = reference_of(_text(row, source.fields.answer, where, "answer", "a reference answer"))
     if not reference:
@@ -125,31 +136,30 @@ def _brief(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _rows(source: SourceLike) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
-    """(file, row number, row) of all files of a source, in the order of their names."""
-    if _is_hub_repository(source.uri):
-        from distillstages.common.hub import rows_of_repository
-
-        yield from rows_of_repository(source)
+def rows(source: SourceLike) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    """(file, row number, row) of all files of a source, in the order of their names. Raises DataFault, Temporary."""
+    if is_hub_repository(source.uri):
+        yield from hub.rows_of_repository(source)
         return
-    filesystem, paths = _files(source)
+    filesystem, paths = files(source)
     for path in paths:
         where = filesystem.unstrip_protocol(path)
         for number, row in _rows_of_file(filesystem, path, where):
             yield where, number, row
 
 
-def _is_hub_repository(uri: str) -> bool:
+def is_hub_repository(uri: str) -> bool:
     """hf://datasets/owner/name without a path to a file: the layout of the repository decides."""
-    rest = uri.removeprefix("hf://datasets/")
-    return uri.startswith("hf://datasets/") and rest.partition("?")[0].strip("/").count("/") <= 1 and "*" not in rest
+    return uri.startswith("hf://datasets/") and hub.place(uri).is_whole
 
 
-def _files(source: SourceLike) -> tuple[Any, list[str]]:
+def files(source: SourceLike) -> tuple[Any, list[str]]:
     """The file system and the files that a URI names, sorted. Raises DataFault, Temporary."""
     import fsspec
 
     uri = source.uri
+    if uri.startswith("hf://"):
+        uri = hub.place(uri).at(source.revision)
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
         if any(c in path for c in "*?["):
@@ -176,7 +186,7 @@ def _files(source: SourceLike) -> tuple[Any, list[str]]:
     except (DataFault, Temporary):
         raise
     except Exception as error:
-        raise _unreadable(uri, error) from error
+        raise unreadable(uri, error) from error
     return filesystem, sorted(found)
 
 
@@ -203,10 +213,10 @@ def _rows_of_file(filesystem: Any, path: str, where: str) -> Iterator[Row]:
     except (DataFault, Temporary):
         raise
     except Exception as error:
-        raise _unreadable(where, error) from error
+        raise unreadable(where, error) from error
 
 
-def _unreadable(where: str, error: Exception) -> DataFault | Temporary:
+def unreadable(where: str, error: Exception) -> DataFault | Temporary:
     """What an error of the storage or of a decoder means for the user."""
     if isinstance(error, FileNotFoundError):
         return DataFault(f"there is no {where}", reason=reasons.SOURCE_NOT_FOUND)

@@ -4,7 +4,8 @@
 | ------------------- | ---------- | ------------------------------------------------------------------- |
 | end-<rank>.json     | worker     | {"code": exit code, "termination": …}: why this rank ended          |
 | metrics-<rank>.json | worker     | the numbers of the progress port                                    |
-| pid-<rank>          | worker     | its process id; it dumps every thread's stack on SIGUSR1            |
+| pid-<rank>          | worker     | its process id                                                      |
+| stacks-<rank>.txt   | worker     | every thread's stack, each time that it gets SIGUSR1                |
 
 torchrun exits 1 whatever its workers said, hence files and not exit codes.
 """

@@ -3,7 +3,8 @@
 It starts the worker, forwards SIGTERM and SIGINT (a PID 1 without handlers ignores them), reaps orphans, serves the
 progress port, and at the end maps what happened to the contract's exit code and writes the termination message,
 whatever happened: a worker's own words if it left any, the kernel's memory killer if its counter rose, else the tail of
-the log. SIGUSR1 makes the workers dump every thread's stack into the log; so does a stall, before it ends the stage.
+the log. SIGUSR1 makes the workers dump every thread's stack into the log; so does a stall, before it ends the stage
+(stall.py).
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO, Final
 
-from distillstages.common import cgroup, logs, metrics, reasons, state, termination, worker
+from distillstages.common import cgroup, logs, metrics, reasons, stacks, stall, state, termination, worker
 from distillstages.common import config as configuration
+from distillstages.common.artifacts import Output
 from distillstages.common.config import StageConfig
 from distillstages.common.exit import Exit, StageError, UsageFault
 from distillstages.common.outcome import Facts, judge
+from distillstages.common.stall import Watched
 from distillstages.common.termination import Termination
 from distillstages.common.wakeup import signal_wakeups
 
@@ -37,15 +41,16 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _TAIL_LINES: Final = 200
 _TAIL_CHARS: Final = 2500
 _LEFTOVER_GRACE_SECONDS: Final = 5.0
-# Importing an engine from a cold disk takes longer than any step; until a worker has started the limit is wider.
-_START_FACTOR: Final = 10
+# What a worker that stands still has to save itself after SIGTERM. One that hangs does not hear it.
+_STALLED_GRACE_SECONDS: Final = 10.0
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class Options:
     """How to supervise. `stall_timeout_seconds`: the progress numbers may stand still for so long; None: for ever.
-    `port` None: no progress port. `cgroup_root` and `membership` are where the counters lie (tests have their own)."""
+    `output` opens the folder that stacks are kept in, `ranks` is how many workers all pods have together. `port` None:
+    no progress port. `cgroup_root` and `membership` are where the counters lie (tests have their own)."""
 
     stage: str
     port: int | None = metrics.PORT
@@ -53,6 +58,8 @@ class Options:
     stall_timeout_seconds: float | None = None
     termination_path: Path | None = None
     artifact: str | None = None
+    output: Callable[[], Output] | None = None
+    ranks: int = 1
     cgroup_root: Path = Path("/sys/fs/cgroup")
     membership: Path = Path("/proc/self/cgroup")
 
@@ -69,7 +76,8 @@ def main(
     """A stage's main: check the command line and the configuration, supervise the worker, return the exit code.
 
     `command(config, path)` is the worker's argv; default `python -m distillstages.<stage>.worker --config path`.
-    `environment(config)` adds variables to the worker's environment."""
+    `environment(config)` adds variables to the worker's environment. `stall_timeout_seconds` counts where the
+    configuration says nothing."""
     logs.register_environment_secrets()
     try:
         path = worker.parse_arguments(stage, argv)
@@ -87,8 +95,10 @@ def main(
         stage,
         port=port,
         ready_by_default=ready_by_default,
-        stall_timeout_seconds=stall_timeout_seconds,
+        stall_timeout_seconds=config.stall_timeout_seconds or stall_timeout_seconds,
         artifact=config.output,
+        output=partial(worker.open_output, config),
+        ranks=config.train.distributed.ranks if config.train else 1,
     )
     return supervise(child, options, environment=extra)
 
@@ -122,9 +132,10 @@ class _Supervisor:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.child: subprocess.Popen[bytes] | None = None
         self.asked_to_stop: signal.Signals | None = None
-        self.stalled = False
+        self.stalled: str | None = None
         self.ended = threading.Event()
         self.pumps: list[threading.Thread] = []
+        self.dumps: list[threading.Thread] = []
 
     def run(self) -> int:
         before = self._memory()
@@ -149,9 +160,13 @@ class _Supervisor:
             if self.asked_to_stop:  # the signal came before there was a child
                 self._forward(self.asked_to_stop)
             if self.options.stall_timeout_seconds:
-                threading.Thread(target=self._watch_stall, name="stall", daemon=True).start()
+                threading.Thread(
+                    target=self._watch_stall, args=(self.options.stall_timeout_seconds,), name="stall", daemon=True
+                ).start()
             status = self._wait()
             self._end_leftovers()
+            for dump in self.dumps:  # what was asked for is said, also of a worker that ends meanwhile
+                dump.join(timeout=4)
             for pump in self.pumps:
                 pump.join(timeout=2)
             code, end = judge(self._facts(status, before))
@@ -249,7 +264,7 @@ class _Supervisor:
             after=self._memory(),
             artifact=self.options.artifact,
             asked_to_stop=self.asked_to_stop,
-            stalled_seconds=self.options.stall_timeout_seconds if self.stalled else None,
+            stalled=self.stalled,
             tail=logs.redact("\n".join(self.tail))[-_TAIL_CHARS:] or None,
         )
 
@@ -267,35 +282,34 @@ class _Supervisor:
     def _memory(self) -> cgroup.Memory:
         return cgroup.read(self.options.cgroup_root, self.options.membership)
 
-    def _watch_stall(self) -> None:
-        limit = self.options.stall_timeout_seconds
-        assert limit
-        seen, since = self._heartbeat(), time.monotonic()
-        while not self.ended.wait(min(limit / 4, 5.0)):
-            now = self._heartbeat()
-            if now != seen:
-                seen, since = now, time.monotonic()
-            elif time.monotonic() - since > (limit if seen[0] else _START_FACTOR * limit) and not self.asked_to_stop:
-                self.stalled = True
-                self._dump_stacks()
-                if self.ended.wait(2.0):
-                    return
-                self._forward(signal.SIGTERM)
-                if not self.ended.wait(10.0):
-                    self._forward(signal.SIGKILL)
-                return
-
-    def _heartbeat(self) -> tuple[list[str], object]:
-        """Which workers have started, and their numbers."""
-        started = sorted(path.name for path in self.folder.glob("pid-*"))
-        return started, [s.get("series") for s in metrics.read_snapshots(self.folder)]
+    def _watch_stall(self, seconds: float) -> None:
+        watched = Watched(self.folder, seconds, self.options.ranks, self.options.output)
+        limit = stall.wait(watched, self.ended)
+        if limit is None or self.asked_to_stop:
+            return
+        self.stalled = f"no progress for {limit:g} s"  # should the worker end while its stacks are read
+        self.stalled = stall.explain(watched, limit, self._say)
+        self._forward(signal.SIGTERM)
+        if not self.ended.wait(_STALLED_GRACE_SECONDS):
+            self._forward(signal.SIGKILL)
 
     def _dump_stacks(self) -> None:
-        for path in self.folder.glob("pid-*"):
-            try:
-                os.kill(int(path.read_text()), signal.SIGUSR1)
-            except (OSError, ValueError):
-                continue
+        """In a thread: a signal handler must not wait for the workers."""
+
+        def dump() -> None:
+            for rank, text in sorted(stacks.dump(self.folder).items()):
+                for line in (f"every thread of rank {rank}:", *text.splitlines()):
+                    self._say(line)
+
+        self.dumps.append(threading.Thread(target=dump, name="stacks", daemon=True))
+        self.dumps[-1].start()
+
+    def _say(self, line: str) -> None:
+        """A line of our own in the log and in its tail."""
+        text = logs.redact(line)
+        self.tail.append(text[:1000])
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def _redacted(end: Termination) -> Termination:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from distillstages.common.exit import StageError
 
@@ -23,22 +23,30 @@ DEFAULT_PATH: Final = "/dev/termination-log"
 PATH_VARIABLE: Final = "DISTILLRUN_TERMINATION_LOG"
 
 
+Outcome = Literal["Succeeded", "Failed", "Absent"]
+
+
 @dataclass(frozen=True)
 class Termination:
-    """What a stage leaves behind. `numbers`: the headline numbers, `log`: the tail of the log or its place."""
+    """What a stage leaves behind. `numbers`: the headline numbers, `log`: the tail of the log or its place,
+    `reused_from`: the run ("namespace/name") that the result is of, None for our own. Absent is the probe's word for a
+    result that is not there."""
 
-    outcome: Literal["Succeeded", "Failed"]
+    outcome: Outcome
     reason: str | None = None
     message: str | None = None
     retry_after_seconds: float | None = None
     artifact: str | None = None
     numbers: Mapping[str, Any] = field(default_factory=dict)
     log: str | None = None
+    reused_from: str | None = None
 
     @classmethod
-    def succeeded(cls, artifact: str | None, numbers: Mapping[str, Any]) -> Termination:
+    def succeeded(
+        cls, artifact: str | None, numbers: Mapping[str, Any], *, reused_from: str | None = None
+    ) -> Termination:
         """The message of a complete stage."""
-        return cls("Succeeded", artifact=artifact, numbers=numbers)
+        return cls("Succeeded", artifact=artifact, numbers=numbers, reused_from=reused_from)
 
     @classmethod
     def failed(cls, error: StageError, *, artifact: str | None = None, log: str | None = None) -> Termination:
@@ -55,7 +63,12 @@ class Termination:
             "artifact": _clean(self.artifact),
             "numbers": _clean(dict(self.numbers)),
             "log": _clean(self.log),
+            **({"reusedFrom": _clean(self.reused_from)} if self.reused_from else {}),
         }
+
+    def dump(self) -> bytes:
+        """UTF-8 JSON, however long it gets."""
+        return _dump(self.as_dict())
 
     def encode(self) -> bytes:
         """UTF-8 JSON of at most MAX_BYTES bytes, always valid."""
@@ -78,7 +91,7 @@ class Termination:
 def decode(data: bytes | str) -> Termination:
     """The inverse of `encode`. Raises ValueError when it is not such a message."""
     document = json.loads(data)
-    if not isinstance(document, dict) or document.get("outcome") not in ("Succeeded", "Failed"):
+    if not isinstance(document, dict) or document.get("outcome") not in get_args(Outcome):
         raise ValueError("not a termination message: expected a JSON object with an outcome")
     return Termination(
         document["outcome"],
@@ -88,6 +101,7 @@ def decode(data: bytes | str) -> Termination:
         document.get("artifact"),
         document.get("numbers") or {},
         document.get("log"),
+        document.get("reusedFrom"),
     )
 
 

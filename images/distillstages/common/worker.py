@@ -19,13 +19,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from distillstages.common import config as configuration
-from distillstages.common import logs, state
+from distillstages.common import logs, stacks, state
 from distillstages.common.artifacts import Output, storage_fault
 from distillstages.common.config import StageConfig
-from distillstages.common.exit import Exit, Fault, StageError, Terminated, UsageFault
+from distillstages.common.exit import ConfigFault, Exit, Fault, StageError, Terminated, UsageFault
 from distillstages.common.metrics import Metrics
 from distillstages.common.termination import Termination
 
@@ -67,27 +67,50 @@ def open_output(config: StageConfig) -> Output:
         fingerprint=config.fingerprint,
         attempt=config.attempt,
         run=config.run.uid,
+        origin=f"{config.run.namespace}/{config.run.name}",
     )
 
 
+def complete(output: Output) -> Termination | None:
+    """The message of a stage whose result is there already; None when it is not."""
+    done = output.completed()
+    if done is None:
+        return None
+    _log.info("the result is there already, nothing to do", extra={"fields": {"artifact": output.uri}})
+    return Termination.succeeded(output.uri, done.numbers, reused_from=output.reused_from(done))
+
+
 def prepare(stage: str) -> Metrics:
-    """Logs, stack dumps on SIGUSR1 and on crashes, our process id for the supervisor; the gauges. Call it first."""
+    """Logs, stack dumps on SIGUSR1 and on crashes, our process id for the supervisor; the gauges. Call it first.
+
+    The dumps go to a file in the state folder, from where the supervisor takes them; without one, to the log."""
     os.umask(0o002)
     logs.setup(stage)
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
     where = state.folder()
+    dumps: IO[bytes] | None = None
     if where is not None:
         with suppress(OSError):
+            dumps = stacks.path_of(state.rank(), where).open("wb")
+    faulthandler.register(signal.SIGUSR1, file=dumps or sys.stderr, all_threads=True, chain=False)
+    if where is not None:
+        with suppress(OSError):
+            # Last: who finds the process id may send SIGUSR1, which kills a process that is not ready for it.
             (where / f"pid-{state.rank()}").write_text(str(os.getpid()))
     return Metrics(where, state.rank())
 
 
 def run(
-    stage: str, body: Body, argv: Sequence[str] | None = None, *, claim: bool = True, graceful: bool = False
+    stage: str,
+    body: Body,
+    argv: Sequence[str] | None = None,
+    *,
+    claim: bool = True,
+    graceful: bool = False,
+    reuse: bool = True,
 ) -> NoReturn:
-    """Load the configuration, end at once if the result is there, claim the output (`claim`; only one process a stage
-    may), run the body, leave the termination message, exit with the contract's code. Never returns."""
+    """Load the configuration, end at once if the result is there (`reuse`), claim the output (`claim`; only one process
+    a stage may), run the body, leave the termination message, exit with the contract's code. Never returns."""
     artifact: str | None = None
     try:
         metrics = prepare(stage)
@@ -95,16 +118,15 @@ def run(
         output = open_output(config)
         artifact = output.uri
         stopping = _handle_sigterm(graceful)
-        done = output.completed()
-        if done is not None:
-            _log.info("the result is there already, nothing to do", extra={"fields": {"artifact": output.uri}})
-            numbers: Mapping[str, Any] = done.numbers
-        else:
+        if config.attempt == 0:
+            raise ConfigFault("attempt is 0, which is the probe's; a stage's attempts count from 1")
+        end = complete(output) if reuse else None
+        if end is None:
             if claim:
                 output.claim()
-            numbers = body(Context(config, output, metrics, stopping))
+            end = Termination.succeeded(artifact, body(Context(config, output, metrics, stopping)))
         metrics.flush()
-        leave(Exit.OK, Termination.succeeded(artifact, numbers))
+        leave(Exit.OK, end)
     except BaseException as error:
         if isinstance(error, SystemExit):
             raise

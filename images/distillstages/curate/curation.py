@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from distillstages.common import logs, reasons
 from distillstages.common.artifacts import PARTIAL, storage_errors
-from distillstages.common.config import Curate
+from distillstages.common.blocks import Curate
 from distillstages.common.exit import ConfigFault, DataFault, Terminated
 from distillstages.common.progress import Progress
 from distillstages.common.sources import Question, read_questions, unique

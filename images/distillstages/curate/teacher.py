@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from distillstages.common import logs, reasons
-from distillstages.common.config import Generate
-from distillstages.common.config import Teacher as TeacherConfig
+from distillstages.common.blocks import Generate
+from distillstages.common.blocks import Teacher as TeacherConfig
 from distillstages.common.exit import ConfigFault, Temporary
 from distillstages.curate.backoff import Backoff, retry_after
 from distillstages.curate.records import Answer

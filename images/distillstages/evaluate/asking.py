@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from distillstages.common import reasons
-from distillstages.common.config import Benchmark
+from distillstages.common.blocks import Benchmark
 from distillstages.common.exit import Terminated
 from distillstages.common.sources import Question
 from distillstages.common.traceformat import Trace, TraceFormat, default_system_prompt, split

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from distillstages.common import enginemodel
 from distillstages.common.artifacts import PARTIAL
-from distillstages.common.config import Evaluate, EvaluatedModel
+from distillstages.common.blocks import Evaluate, EvaluatedModel
 from distillstages.common.engine import Engine, Launch
 from distillstages.common.enginemetrics import Watch
 from distillstages.common.enginemodel import EngineModel

@@ -17,7 +17,7 @@ from typing import Any, Final
 import httpx
 
 from distillstages.common import enginemodel, reasons
-from distillstages.common.config import Serve
+from distillstages.common.blocks import Serve
 from distillstages.common.engine import Engine, Launch
 from distillstages.common.enginemetrics import EngineNumbers, Watch, read
 from distillstages.common.exit import ConfigFault, Fault

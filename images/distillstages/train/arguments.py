@@ -7,7 +7,7 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillstages.common.config import Train
+from distillstages.common.blocks import Train
 from distillstages.common.exit import ConfigFault
 from distillstages.train.messages import first_line
 from distillstages.train.plan import Batches

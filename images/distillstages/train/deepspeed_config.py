@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distillstages.common.config import Train
+from distillstages.common.blocks import Train
 from distillstages.common.exit import ConfigFault
 from distillstages.train.plan import Batches
 

@@ -18,7 +18,8 @@ from types import FrameType
 
 from distillstages.common import config as configuration
 from distillstages.common import state, worker
-from distillstages.common.config import StageConfig, Train
+from distillstages.common.blocks import Train
+from distillstages.common.config import StageConfig
 from distillstages.common.exit import Exit, Fault, PeerLost, StageError, Terminated
 from distillstages.common.termination import Termination
 from distillstages.train import plan
@@ -44,10 +45,9 @@ def main() -> int:
         assert config.train is not None
         output = worker.open_output(config)
         artifact = output.uri
-        done = output.completed()
+        done = worker.complete(output)
         if done is not None:
-            _log.info("the result is there already, nothing to do", extra={"fields": {"artifact": output.uri}})
-            return _end(Exit.OK, Termination.succeeded(artifact, done.numbers))
+            return _end(Exit.OK, done)
         plan.split_batch(config.train)
         node = plan.node_rank(config.train)
         stop = _Stop()

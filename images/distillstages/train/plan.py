@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillstages.common import reasons
-from distillstages.common.config import Train
+from distillstages.common.blocks import Train
 from distillstages.common.exit import ConfigFault
 
 _UNSET_QUOTA = -1
@@ -29,7 +29,7 @@ class Batches:
 
 def split_batch(train: Train) -> Batches:
     """Splits globalBatchSize (examples) over the ranks. Raises ConfigFault BatchNotDivisible with sizes that work."""
-    ranks = train.distributed.nodes * train.distributed.processes_per_node
+    ranks = train.distributed.ranks
     at_once = train.micro_batch_size * ranks
     accumulation, rest = divmod(train.global_batch_size, at_once)
     if rest or not accumulation:

@@ -25,7 +25,8 @@ class Report(TrainerCallback):
 
     A SIGTERM may reach one rank only, and a checkpoint needs all of them: so each step the ranks add up who was asked
     to stop, and if anyone was, all save a checkpoint after the same step and end (`stopped` is then True).
-    `tokens()` is this rank's count of tokens so far."""
+    `tokens()` is this rank's count of tokens so far. Every rank shows its own steps (`metrics`): they tell its
+    supervisor that it is alive, and from the first one on, standing still counts."""
 
     def __init__(
         self,
@@ -33,8 +34,10 @@ class Report(TrainerCallback):
         tokens: Callable[[], int],
         *,
         log: StepLog | None,
+        metrics: Metrics,
         device: torch.device,
     ) -> None:
+        self.metrics = metrics
         self.stopping = stopping
         self.tokens = tokens
         self.log = log
@@ -63,6 +66,8 @@ class Report(TrainerCallback):
         self._tokens_before = now
         self._step_tokens, asked = (int(value) for value in sums.tolist())
         self._step_seconds, self._since = time.monotonic() - self._since, time.monotonic()
+        self.metrics.set("step", state.global_step)
+        self.metrics.set_patience(1.0)
         if state.global_step >= state.max_steps:
             control.should_save = False  # the model itself follows at once
         elif asked:

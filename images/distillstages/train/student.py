@@ -11,10 +11,11 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from distillstages.common import reasons, traceformat
-from distillstages.common.config import Student
+from distillstages.common import hub, modelfiles, reasons, traceformat
+from distillstages.common.artifacts import local_path
+from distillstages.common.blocks import Student
 from distillstages.common.exit import DataFault, Temporary
 from distillstages.train.messages import first_line
 
@@ -51,16 +52,19 @@ class Conversation:
         return self._protected[trace_format]
 
 
-def fetch(student: Student) -> Path:
+def fetch(student: Student, *, check: bool = True) -> Path:
     """The local folder of the student's files; downloaded first for hf:// (pinned revision, hub cache) and s3://.
 
-    Raises DataFault StudentNotFound (no such place, no config.json in it) and Temporary when the hub is away.
+    `check`: files without a hub's revision are held against the content identity that was resolved (one rank is
+    enough for a shared volume). Raises DataFault StudentNotFound (no such place, no config.json in it), InputChanged,
+    and Temporary when the hub is away.
     """
-    parts = urlsplit(student.uri)
-    if parts.scheme == "file":
-        folder = Path(unquote(parts.path))
-    elif parts.scheme == "hf":
-        folder = _from_hub(f"{parts.netloc}{parts.path}".strip("/"), student.revision)
+    scheme = urlsplit(student.uri).scheme
+    if scheme == "file":
+        folder = local_path(student.uri)
+    elif scheme == "hf":
+        place = hub.place(student.uri)
+        folder = _from_hub(place.repository, student.revision or place.revision or None)
     else:
         folder = _from_store(student.uri)
     if not folder.is_dir():
@@ -71,6 +75,8 @@ def fetch(student: Student) -> Path:
             f"student {student.uri}: found {found}, expected a model folder with config.json",
             reason=reasons.STUDENT_NOT_FOUND,
         )
+    if check and scheme != "hf":
+        modelfiles.check("student", student.uri, student.revision)
     return folder
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from trl import SFTTrainer
 
+from distillstages.common.metrics import Metrics
+from distillstages.common.stall import START_FACTOR
 from distillstages.train.examples import IGNORED, labels
 
 Normalization = Literal["Token", "Sequence"]
@@ -46,9 +48,17 @@ class Trainer(SFTTrainer):
     over its tokens (what micro batch 1 without accumulation does, s1's setting).
 
     `publish(step)` is called on every rank after all of its checkpoint files are written. `tokens` counts this rank's
-    tokens (padding left out) since the trainer was made."""
+    tokens (padding left out) since the trainer was made. While it saves, `metrics` ask for patience."""
 
-    def __init__(self, *args: Any, normalization: Normalization, publish: Callable[[int], None], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        normalization: Normalization,
+        publish: Callable[[int], None],
+        metrics: Metrics,
+        **kwargs: Any,
+    ) -> None:
+        self._gauges = metrics  # `_metrics` is SFTTrainer's own
         self._normalization = normalization
         self._publish = publish
         self.tokens = 0
@@ -88,5 +98,6 @@ class Trainer(SFTTrainer):
         """None: it would ask the hub about the base model."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        self._publish(self.state.global_step)
+        with self._gauges.patience(START_FACTOR):
+            super()._save_checkpoint(model, trial)
+            self._publish(self.state.global_step)

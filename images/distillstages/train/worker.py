@@ -19,6 +19,7 @@ from distillstages.common import traceformat, worker
 from distillstages.common.artifacts import storage_errors, storage_fault
 from distillstages.common.exit import Fault, PeerLost, StageError, Terminated
 from distillstages.common.progress import Progress
+from distillstages.common.stall import START_FACTOR
 from distillstages.common.worker import Context
 from distillstages.train import dataset, deepspeed_config, examples, plan, student
 
@@ -36,10 +37,12 @@ def train(context: Context) -> Mapping[str, Any]:
     config, output = context.config.train, context.output
     assert config is not None
     is_first = os.environ.get("RANK", "0") == "0"
+    # Fetching, tokenizing, loading, compiling: nothing can be seen to move until there is a first step (report.py).
+    context.metrics.set_patience(START_FACTOR)
 
     # What can be wrong with the input is found before anything slow: no torch so far.
     batches = plan.split_batch(config)
-    folder = student.fetch(config.student)
+    folder = student.fetch(config.student, check=is_first)
     system_prompt = config.system_prompt
     if system_prompt is None:
         system_prompt = traceformat.default_system_prompt(config.trace_format)
@@ -106,14 +109,16 @@ def train(context: Context) -> Mapping[str, Any]:
             data_collator=Collator(conversation.padding, on_all=config.loss_on == "All"),
             normalization=config.loss_normalization,
             publish=publish,
+            metrics=context.metrics,
         )
-        report = Report(context.stopping, lambda: trainer.tokens, log=log, device=device)
+        report = Report(context.stopping, lambda: trainer.tokens, log=log, metrics=context.metrics, device=device)
         trainer.add_callback(report)
         _quieten(trainer)
         parameters = sum(getattr(each, "ds_numel", each.numel()) for each in model.parameters())
         _say("training", parameters=parameters, ranks=batches.ranks, resumedFromStep=resume.step if resume else None)
         trainer.train(resume_from_checkpoint=str(resume.path) if resume else None)
         if not report.stopped:
+            context.metrics.set_patience(START_FACTOR)
             _save_model(trainer, checkpoints, conversation, is_first)
 
     if report.stopped:  # every rank saved a checkpoint after this same step

@@ -41,6 +41,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_leng
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
 """The name of a Kubernetes object in the run's namespace."""
 
+ServiceName = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
+"""The name of a Service: an RFC 1035 label."""
+
 ArtifactUri = Annotated[str, Field(pattern=r"^(file:///|s3://|hf://).+", max_length=1024)]
 """Where a model or data lies: file:///mnt/distillrun/… (the run's claim), s3://bucket/key or hf://owner/name."""
 

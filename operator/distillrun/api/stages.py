@@ -15,6 +15,7 @@ from distillrun.api.base import (
     Decimal,
     Name,
     ObjectName,
+    ServiceName,
     rules,
 )
 from distillrun.api.pod import PodSettings
@@ -51,6 +52,9 @@ class Source(ApiModel):
     name: Name = Field(description="Name of the source, unique in the run.")
     uri: ArtifactUri = Field(
         description="JSONL, Parquet or CSV file, a folder or a glob of them, or hf://datasets/owner/name."
+    )
+    revision: str | None = Field(
+        default=None, max_length=128, description="Revision of a hub dataset: a commit is best; unset: the newest."
     )
     split: str = Field(default="train", max_length=64, description="Split of a hub dataset.")
     take: int | None = Field(default=None, ge=1, le=100_000_000, description="Only the first rows, this many.")
@@ -157,6 +161,13 @@ class Train(ApiModel):
 
     nodes: int = Field(default=1, ge=1, le=512, description="Pods that train together.")
     gpus_per_node: int = Field(default=8, ge=1, le=64, description="GPUs of each pod; one process each.")
+    gpu_product: str = Field(
+        default="",
+        max_length=63,
+        pattern=r"^([A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?)?$",
+        description="GPU product that the pods need, by the node label nvidia.com/gpu.product:"
+        " NVIDIA-H100-80GB-HBM3; empty: any. Preflight, estimate and price book go by it.",
+    )
     epochs: Decimal | None = Field(
         default=None, description="Passes over the dataset; 3 when neither this nor maxSteps is set."
     )
@@ -189,6 +200,12 @@ class Train(ApiModel):
     gradient_checkpointing: bool = Field(default=True, description="Recompute activations to save memory.")
     deepspeed: DeepSpeed = Field(default_factory=DeepSpeed, description="ZeRO settings.")
     checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="When to save.")
+    stall_timeout_seconds: int = Field(
+        default=1800,
+        ge=60,
+        le=86_400,
+        description="Without a step for this long all ranks are restarted from the checkpoint, their stacks kept.",
+    )
     trainer_args: dict[str, Any] = Field(
         default_factory=dict,
         description="More arguments of TRL's SFTConfig. What other fields set is refused here.",
@@ -228,6 +245,9 @@ class Benchmark(ApiModel):
 
     name: Name = Field(description="Name of the benchmark, unique in the run.")
     uri: ArtifactUri = Field(description="Its questions: as a source's uri.")
+    revision: str | None = Field(
+        default=None, max_length=128, description="Revision of a hub dataset: a commit is best; unset: the newest."
+    )
     split: str = Field(default="test", max_length=64, description="Split of a hub dataset.")
     take: int | None = Field(default=None, ge=1, le=10_000_000, description="Only the first rows, this many.")
     fields: Fields = Field(default_factory=Fields, description="Which column holds what.")
@@ -264,6 +284,11 @@ class Gate(ApiModel):
 class Serve(ApiModel):
     """Serve the student with vLLM behind a Service."""
 
+    endpoint_name: ServiceName | None = Field(
+        default=None,
+        description="A Service that outlives the run: the next run that names it takes it over once its gates are"
+        " passed and its model has answered. Unset: only the run's own Service.",
+    )
     replicas: int = Field(default=1, ge=1, le=64, description="Model servers.")
     engine: Engine = Field(default_factory=Engine, description="How vLLM serves the model.")
     pod: PodSettings = Field(default_factory=PodSettings, description="Settings of its pods.")

@@ -8,11 +8,19 @@ from pydantic import Field
 
 from distillrun.api.base import MAP_BY_NAME, ApiModel, Time
 
-Phase = Literal["Pending", "Curating", "Training", "Evaluating", "Serving", "Succeeded", "Failed"]
-StageState = Literal["Pending", "Running", "Succeeded", "Failed", "Skipped"]
+Phase = Literal[
+    "Pending", "Suspended", "Resolving", "Curating", "Training", "Evaluating", "Serving", "Succeeded", "Failed"
+]
+StageState = Literal["Pending", "Running", "Succeeded", "Failed", "Skipped", "Reused"]
+DONE: tuple[StageState, ...] = ("Succeeded", "Reused")
+"""States of a stage whose result later stages build on."""
+ENDED: tuple[StageState, ...] = (*DONE, "Failed")
+"""States in which a stage is over."""
 Text = Annotated[str, Field(max_length=2048)]
 Number = Annotated[str, Field(max_length=32)]
 """A decimal number as a string."""
+Amount = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?)?$", max_length=32)]
+"""A number, not negative, that later passes calculate with; empty: not known."""
 Numbers = Annotated[dict[str, Number], Field(max_length=48)]
 
 
@@ -33,10 +41,11 @@ class Progress(ApiModel):
     done: int = Field(default=0, description="Units done.")
     total: int = Field(default=0, description="Units to do.")
     unit: Annotated[str, Field(max_length=32)] = Field(default="", description="What is counted.")
-    rate: Number = Field(default="0", description="Units a second.")
+    rate: Amount = Field(default="0", description="Units a second.")
     eta_seconds: int | None = Field(default=None, description="Seconds to go at that rate.")
     numbers: Numbers = Field(default_factory=dict, description="The stage's headline numbers: loss, accepted, …")
     time: Time | None = Field(default=None, description="When this was written.")
+    moved_time: Time | None = Field(default=None, description="When `done` last changed.")
 
 
 class LastCheckpoint(ApiModel):
@@ -49,26 +58,34 @@ class LastCheckpoint(ApiModel):
 class StageCost(ApiModel):
     """What a stage has used."""
 
-    amount: Number = Field(default="0", description="Cost in the run's currency.")
-    gpu_seconds: Number = Field(default="0", description="GPU-seconds of all its pods, node assignment to end.")
-    settled_gpu_seconds: Number = Field(default="0", description="The part of attempts that have ended.")
+    amount: Amount = Field(default="0", description="Cost in the run's currency.")
+    gpu_seconds: Amount = Field(default="0", description="GPU-seconds of all its pods, node assignment to end.")
+    settled_gpu_seconds: Amount = Field(default="0", description="The part of attempts that have ended.")
     estimated: bool = Field(default=False, description="Whether evidence was gone and the upper bound was taken.")
+    since: Time | None = Field(
+        default=None, description="When the first GPU of the attempt at hand was taken; unset: none was yet."
+    )
 
 
 class Stage(ApiModel):
     """One stage of the run."""
 
-    name: Literal["curate", "train", "evaluate", "serve"] = Field(description="Which.")
+    name: Literal["resolve", "curate", "train", "evaluate", "serve"] = Field(description="Which.")
     state: StageState = Field(default="Pending", description="Where it stands.")
     fingerprint: Annotated[str, Field(max_length=64)] = Field(default="", description="Hash of all that it depends on.")
     attempt: int = Field(default=0, description="Attempts begun.")
     failures: int = Field(default=0, description="Attempts that failed by a fault.")
     preemptions: int = Field(default=0, description="Attempts that ended by a disruption: preempted, evicted, drained.")
+    releases: int = Field(default=0, description="Attempts let go because some of their pods could not start.")
     job_name: Annotated[str, Field(max_length=63)] = Field(default="", description="Job or Deployment of the attempt.")
+    job_time: Time | None = Field(default=None, description="When the Job of the attempt at hand was made.")
     start_time: Time | None = Field(default=None, description="When its first pod began to run.")
     completion_time: Time | None = Field(default=None, description="When it ended.")
     retry_time: Time | None = Field(default=None, description="Not before this does the next attempt begin.")
     artifact: Annotated[str, Field(max_length=1024)] = Field(default="", description="URI of what it made.")
+    reused_from: Annotated[str, Field(max_length=320)] = Field(
+        default="", description="namespace/name of the run that made it, when this one only took it over."
+    )
     progress: Progress | None = Field(default=None, description="How far it is.")
     last_checkpoint: LastCheckpoint | None = Field(default=None, description="The newest complete checkpoint.")
     cost: StageCost | None = Field(default=None, description="What it has used.")
@@ -78,11 +95,14 @@ class Stage(ApiModel):
 
 
 class Cost(ApiModel):
-    """What the run has used up to now."""
+    """What the run has used up to now, and what it was expected to use."""
 
-    spent: Number = Field(default="0", description="Cost of all stages in `currency`.")
+    estimated: Amount = Field(default="", description="Expected cost of training in `currency`; empty: not known.")
+    estimated_seconds: int | None = Field(default=None, description="Expected seconds of training.")
+    method: Annotated[str, Field(max_length=512)] = Field(default="", description="How the estimate was made.")
+    spent: Amount = Field(default="0", description="Cost of all stages in `currency`.")
     currency: Annotated[str, Field(max_length=3)] = Field(default="USD", description="ISO 4217 code.")
-    gpu_seconds: Number = Field(default="0", description="GPU-seconds of all pods, node assignment to end.")
+    gpu_seconds: Amount = Field(default="0", description="GPU-seconds of all pods, node assignment to end.")
 
 
 class Score(ApiModel):
@@ -91,9 +111,9 @@ class Score(ApiModel):
     benchmark: Annotated[str, Field(max_length=40)] = Field(description="Benchmark.")
     model: Annotated[str, Field(max_length=40)] = Field(description="student or base.")
     metric: Annotated[str, Field(max_length=40)] = Field(description="What was measured: accuracy.")
-    value: Number = Field(description="From 0 to 1.")
-    low: Number = Field(description="Lower end of the 95 % Wilson interval.")
-    high: Number = Field(description="Upper end of it.")
+    value: Amount = Field(description="From 0 to 1.")
+    low: Amount = Field(description="Lower end of the 95 % Wilson interval.")
+    high: Amount = Field(description="Upper end of it.")
     samples: int = Field(description="Questions asked.")
 
 
@@ -112,6 +132,69 @@ class ServedEndpoint(ApiModel):
     model: Annotated[str, Field(max_length=253)] = Field(description="Model name to ask for.")
 
 
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class Dimensions(ApiModel):
+    """Sizes of a model, from its config.json; what is not known is left out."""
+
+    model_type: Annotated[str, Field(max_length=64)] = Field(default="", description="Architecture.")
+    hidden_size: Count | None = Field(default=None, description="Width.")
+    layers: Count | None = Field(default=None, description="Transformer blocks.")
+    heads: Count | None = Field(default=None, description="Attention heads.")
+    kv_heads: Count | None = Field(default=None, description="Key and value heads.")
+    head_dim: Count | None = Field(default=None, description="Width of a head.")
+    intermediate_size: Count | None = Field(default=None, description="Width of the feed-forward layer.")
+    vocab_size: Count | None = Field(default=None, description="Rows of the embedding.")
+    tied_embeddings: bool | None = Field(default=None, description="Whether input and output share one matrix.")
+    parameters: Count | None = Field(default=None, description="Parameters in all.")
+    max_positions: Count | None = Field(default=None, description="Longest sequence that the model was made for.")
+    dtype: Annotated[str, Field(max_length=32)] = Field(default="", description="Number format of its weights.")
+
+
+Revision = Annotated[str, Field(max_length=128)]
+
+
+class ResolvedModel(ApiModel):
+    """The student as it was found."""
+
+    revision: Revision = Field(default="", description="Commit of a hub model, or identity of a folder's content.")
+    dimensions: Dimensions = Field(default_factory=Dimensions, description="Its sizes.")
+
+
+class ResolvedInput(ApiModel):
+    """A source or a benchmark as it was found."""
+
+    name: Annotated[str, Field(max_length=40)] = Field(description="Its name in the spec.")
+    revision: Revision = Field(default="", description="Commit of a hub dataset, or identity of the files' content.")
+    rows: Count | None = Field(default=None, description="Rows; unset: too many to count.")
+
+
+class Resolved(ApiModel):
+    """What was found before anything cost money. Later stages use this and nothing else."""
+
+    student: ResolvedModel = Field(default_factory=ResolvedModel, description="The model that learns.")
+    sources: list[ResolvedInput] = Field(
+        default_factory=list, max_length=32, description="Questions.", json_schema_extra=MAP_BY_NAME
+    )
+    benchmarks: list[ResolvedInput] = Field(
+        default_factory=list, max_length=32, description="Benchmarks.", json_schema_extra=MAP_BY_NAME
+    )
+    images: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=8)] = Field(
+        default_factory=dict, description="The operator's images of that day, by stage."
+    )
+    gpu_hour_price: Amount = Field(default="", description="Price of a GPU hour by the operator's price book.")
+    currency: Annotated[str, Field(max_length=3)] = Field(default="", description="Currency of that price.")
+
+    def source(self, name: str) -> str:
+        """Revision of a source, "" when it was not found."""
+        return next((item.revision for item in self.sources if item.name == name), "")
+
+    def benchmark(self, name: str) -> str:
+        """Revision of a benchmark, "" when it was not found."""
+        return next((item.revision for item in self.benchmarks if item.name == name), "")
+
+
 class Status(ApiModel):
     """What the operator has seen and done."""
 
@@ -122,11 +205,12 @@ class Status(ApiModel):
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
-        description="Ready, Reconciling, Stalled (kstatus), Curated, Trained, Evaluated, GatesPassed, Serving.",
+        description="Ready, Reconciling, Stalled (kstatus), Suspended, Feasible, BudgetExceeded, Resolved, Curated,"
+        " Trained, Evaluated, GatesPassed, Serving.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     stages: list[Stage] = Field(
-        default_factory=list, max_length=4, description="One item a stage.", json_schema_extra=MAP_BY_NAME
+        default_factory=list, max_length=5, description="One item a stage.", json_schema_extra=MAP_BY_NAME
     )
     progress: Annotated[str, Field(max_length=32)] = Field(default="", description="Progress of the stage, in percent.")
     score: Annotated[str, Field(max_length=32)] = Field(default="", description="The student's first score.")
@@ -142,3 +226,13 @@ class Status(ApiModel):
     )
     artifacts: Artifacts | None = Field(default=None, description="Where to find what the run made.")
     endpoint: ServedEndpoint | None = Field(default=None, description="How to talk to the student.")
+    resolved: Resolved | None = Field(default=None, description="What was found before anything cost money.")
+    observed_retry: int | None = Field(default=None, description="The value of spec.retry that was acted on.")
+    active_since: Time | None = Field(
+        default=None, description="Since when the run counts against its deadline; unset: suspended or past evaluation."
+    )
+    active_seconds: Count = Field(default=0, description="Seconds that counted before that.")
+    finished_time: Time | None = Field(
+        default=None,
+        description="When the last stage before serving ended for good: ttlSecondsAfterFinished counts.",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distillrun.api.base import MAP_BY_NAME, SET, ApiModel, ArtifactUri, Decimal, Name, ObjectName, rules
 from distillrun.api.pod import Quantity
@@ -44,10 +44,17 @@ class Storage(ApiModel):
 
 
 class Budget(ApiModel):
-    """What GPU time costs."""
+    """What GPU time costs, and how much of it the run may use up to and including its evaluation."""
 
+    limit: Decimal | None = Field(
+        default=None, description='Most that the run may cost before it serves, e.g. "450"; unset: no limit.'
+    )
+    on_exceeded: Literal["Stop", "Warn"] = Field(
+        default="Stop",
+        description="At the limit: suspend the run until the limit is raised, or only say so (condition and event).",
+    )
     gpu_hour_price: Decimal | None = Field(
-        default=None, description='Price of one GPU for an hour, e.g. "2.96"; unset: the operator\'s price.'
+        default=None, description='Price of one GPU for an hour, e.g. "2.96"; unset: the operator\'s price book.'
     )
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(default="USD", description="ISO 4217 code.")
 
@@ -140,10 +147,49 @@ class Spec(ApiModel):
         )
     }
 
-    storage: Storage = Field(description="Where artifacts are kept.")
-    budget: Budget = Field(default_factory=Budget, description="What GPU time costs.")
-    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Seed of everything that is drawn at random.")
+    suspend: bool = Field(
+        default=False,
+        description="Stop everything that costs money and keep artifacts and status; false continues from checkpoints.",
+    )
+    retry: int = Field(
+        default=0, ge=0, le=1_000_000, description="Raising it re-opens a run that has failed; nothing else does."
+    )
+    active_deadline_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description="Longest time up to and including evaluation, less what the run was suspended; unset: no limit.",
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        ge=0,
+        le=31_536_000,
+        description="When Jobs and their pods are removed after the last stage, never artifacts or a serving model.",
+    )
+    start_timeout_seconds: int = Field(
+        default=900,
+        ge=30,
+        le=86_400,
+        description="How long pods may hold GPUs while another pod of their attempt cannot start; then all are let go.",
+    )
     max_retries: int = Field(default=2, ge=0, le=100, description="Failures allowed a stage; preemptions do not count.")
+    queue_name: str = Field(
+        default="",
+        max_length=253,
+        description="Kueue LocalQueue that admits every Job and the model server; empty: Kueue is not used.",
+    )
+    priority_class_name: str = Field(
+        default="",
+        max_length=253,
+        description="PriorityClass of every pod; with queueName the WorkloadPriorityClass of every Job instead.",
+    )
+    storage: Storage = Field(description="Where artifacts are kept.")
+    budget: Budget = Field(default_factory=Budget, description="What GPU time costs, and the most that it may cost.")
+    preflight: Literal["Enforce", "Warn"] = Field(
+        default="Enforce",
+        description="Whether a plan that cannot work (memory, disk) is refused before it costs money, or only marked.",
+    )
+    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Seed of everything that is drawn at random.")
     models: list[Model] = Field(
         min_length=1, max_length=16, description="Models that are asked something.", json_schema_extra=MAP_BY_NAME
     )
@@ -159,6 +205,13 @@ class Spec(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["benchmark", "metric"]},
     )
     serve: Serve | None = Field(default=None, description="How the student is served; unset: it is not.")
+
+    @model_validator(mode="after")
+    def _teacher_is_one_of_the_models(self) -> Spec:
+        """As the schema's rule: a run may have been stored under a definition without it."""
+        if sum(model.name == self.teacher for model in self.models) != 1:
+            raise ValueError(f'spec.teacher "{self.teacher}" names no item of spec.models, or two: correct the name')
+        return self
 
     @property
     def teacher_model(self) -> Model:
@@ -191,6 +244,12 @@ class DistillRun(ApiModel):
             *(
                 _frozen(["curate", "train", "evaluate"], field, "a stage")
                 for field in ("models", "teacher", "student", "storage", "seed")
+            ),
+            (
+                "has(oldSelf.spec.suspend) && oldSelf.spec.suspend || has(self.spec.suspend) && self.spec.suspend"
+                " || (has(self.spec.queueName) ? self.spec.queueName : '')"
+                " == (has(oldSelf.spec.queueName) ? oldSelf.spec.queueName : '')",
+                "spec.queueName can only change while the run is suspended: set spec.suspend: true with it",
             ),
             _frozen(["curate"], "curate", "curation"),
             _frozen(["train"], "train", "training"),

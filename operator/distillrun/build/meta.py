@@ -14,7 +14,7 @@ from distillrun.plan.model import Run, Want
 def labels(want: Want, run: Run) -> dict[str, str]:
     """Labels by which the operator finds a child again, and a person selects it."""
     stage = {names.LABEL_STAGE: want.stage} if want.stage else {}
-    attempt = {names.LABEL_ATTEMPT: str(want.attempt)} if want.attempt else {}
+    attempt = {names.LABEL_ATTEMPT: str(want.attempt)} if want.role in ("config", "job", "server") else {}
     return {
         names.LABEL_RUN: run.name,
         names.LABEL_RUN_UID: run.uid,
@@ -22,6 +22,12 @@ def labels(want: Want, run: Run) -> dict[str, str]:
         **stage,
         **attempt,
     }
+
+
+def selector(want: Want, run: Run) -> dict[str, str]:
+    """Labels by which Services, Deployments and policies find the pods of one stage of this very run."""
+    chosen = labels(want, run)
+    return {key: chosen[key] for key in (names.LABEL_RUN_UID, names.LABEL_STAGE)}
 
 
 def metadata(want: Want, run: Run, owned: bool = True) -> dict[str, Any]:

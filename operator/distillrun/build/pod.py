@@ -8,11 +8,14 @@ from distillrun.api.pod import PodSettings
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.meta import labels
 from distillrun.plan import names, size, stageconfig
+from distillrun.plan.attempts import PROBE
 from distillrun.plan.model import Run, Settings, StageName, Want
+from distillrun.plan.settle import GRACE_SECONDS
 
 USER = 65532
 METRICS_PORT = 9400
-GRACE_SECONDS = 60
+GPU_PRODUCT = "nvidia.com/gpu.product"
+"""Node label of NVIDIA's GPU feature discovery."""
 CONFIG_FOLDER = "/etc/distillrun"
 HOME = "/home/distill"
 
@@ -22,6 +25,8 @@ def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_ma
     stage = want.stage
     assert stage is not None
     pod = _settings(spec, stage)
+    product = {GPU_PRODUCT: spec.train.gpu_product} if stage == "train" and want.attempt != PROBE else {}
+    product = {label: value for label, value in product.items() if value}
     template: dict[str, Any] = {
         "metadata": {
             "labels": labels(want, run),
@@ -40,7 +45,7 @@ def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_ma
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [_container(stage, spec, pod, settings)],
+            "containers": [_container(want, stage, spec, pod, settings)],
             "volumes": [
                 {"name": "config", "configMap": {"name": config_map}},
                 {"name": "artifacts", "persistentVolumeClaim": {"claimName": claim_name(run, spec)}},
@@ -51,7 +56,8 @@ def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_ma
         },
     }
     optional = {
-        "nodeSelector": dict(pod.node_selector),
+        "priorityClassName": "" if want.queue else spec.priority_class_name,
+        "nodeSelector": {**product, **pod.node_selector},
         "tolerations": [_toleration(toleration.model_dump(by_alias=True)) for toleration in pod.tolerations],
         "imagePullSecrets": [{"name": secret.name} for secret in pod.image_pull_secrets],
         "runtimeClassName": pod.runtime_class_name,
@@ -66,28 +72,34 @@ def claim_name(run: Run, spec: Spec) -> str:
 
 
 def _settings(spec: Spec, stage: StageName) -> PodSettings:
-    block = getattr(spec, stage)
+    """The user's settings for the stage's pods. Inputs are looked at where curation will read them."""
+    block = getattr(spec, "curate" if stage == "resolve" else stage)
     assert block is not None
     pod: PodSettings = block.pod
     return pod
 
 
-def _container(stage: StageName, spec: Spec, pod: PodSettings, settings: Settings) -> dict[str, Any]:
+def _container(want: Want, stage: StageName, spec: Spec, pod: PodSettings, settings: Settings) -> dict[str, Any]:
+    probe = want.attempt == PROBE
+    # A probe runs the image that reads inputs, whatever image the user has for the stage itself.
+    image = spec.curate.pod.image if probe else pod.image
+    program = "probe" if probe else stage
+    gpus = 0 if probe else size.gpus(spec, stage)
     ports = [{"name": "metrics", "containerPort": METRICS_PORT}]
     if stage == "serve":
         ports.append({"name": "http", "containerPort": stageconfig.SERVE_PORT})
     container: dict[str, Any] = {
         "name": names.CONTAINER,
-        "image": pod.image or settings.images[stage],
+        "image": image or want.image or settings.images[stage],
         "imagePullPolicy": settings.image_pull_policy,
-        "command": ["python", "-m", f"distillstages.{stage}", "--config", f"{CONFIG_FOLDER}/stage.yaml"],
+        "command": ["python", "-m", f"distillstages.{program}", "--config", f"{CONFIG_FOLDER}/stage.yaml"],
         "env": [
             {"name": "HOME", "value": HOME},
             *({"name": variable.name, "value": variable.value} for variable in pod.env),
             *_secret_env(stage, spec),
         ],
         "ports": ports,
-        "resources": _resources(pod, size.gpus(spec, stage), settings.gpu_resource),
+        "resources": _resources(spec.curate.pod if probe else pod, gpus, settings.gpu_resource),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
         "securityContext": {
@@ -144,6 +156,10 @@ def _secret_names(stage: StageName, spec: Spec) -> list[str]:
     """Secrets whose keys a stage needs in its environment to read its inputs, in order, each once."""
     if stage == "curate":
         found = [source.secret_name for source in spec.curate.sources]
+    elif stage == "resolve":
+        found = [source.secret_name for source in spec.curate.sources]
+        found += [spec.student.model.secret_name]
+        found += [b.secret_name for b in spec.evaluate.benchmarks] if spec.evaluate else []
     elif stage == "train":
         found = [spec.student.model.secret_name]
     elif stage == "evaluate" and spec.evaluate is not None:

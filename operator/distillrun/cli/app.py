@@ -6,29 +6,33 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
 
+from distillrun.cli import control
 from distillrun.cli.fresh import Freshener
+from distillrun.cli.listing import listing
 from distillrun.cli.live import EventView, event_line, events, lines, live
 from distillrun.cli.report import report as render_report
+from distillrun.cli.shared import Context, Name, Namespace, fail, missing
 from distillrun.cli.view import RunView, read
 from distillrun.cluster.errors import ApiError
-from distillrun.cluster.readonly import Reader, default_namespace
+from distillrun.cluster.readonly import Json, Reader, default_namespace
+from distillrun.cluster.userwrites import Writer
 
 INTERVAL_SECONDS = 2.0
+TRIES = 5
+"""How often a change is tried that meets another one: the operator writes statuses all the time."""
 
 app = typer.Typer(
-    help="Watch and report on DistillRuns.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    help="Watch, report on and steer DistillRuns.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
-Name = Annotated[str, typer.Argument(help="Name of the DistillRun.")]
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="Its namespace.", show_default="the context's")
-]
-Context = Annotated[str | None, typer.Option(help="The kubeconfig's context.", show_default="the current one")]
 
 
 class Gone(Exception):
@@ -51,10 +55,7 @@ class Looker:
             run = read(self._reader.run(self._namespace, self._name))
         except ApiError as error:
             if error.not_found:
-                raise Gone(
-                    f"there is no DistillRun {self._name!r} in namespace {self._namespace!r}:"
-                    " `kubectl get distillruns -A` lists those there are"
-                ) from error
+                raise Gone(missing(self._namespace, self._name)) from error
             if self.run is None or not error.retryable:
                 raise
             self.trouble = f"the API server does not answer ({error.reason}); trying again"
@@ -91,9 +92,9 @@ def watch(
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except (Gone, ApiError) as error:
-        _fail(str(error))
+        fail(str(error))
     if not ended:
-        _fail(f"{name} had not ended after {timeout:g} seconds", code=3)
+        fail(f"{name} had not ended after {timeout:g} seconds", code=3)
     assert looker.run is not None
     raise typer.Exit(0 if looker.run.outcome == "done" else 1)
 
@@ -105,7 +106,7 @@ def report(name: Name, namespace: Namespace = None, context: Context = None) -> 
     try:
         looker.look()
     except (Gone, ApiError) as error:
-        _fail(str(error))
+        fail(str(error))
     assert looker.run is not None
     # Tables must not be cut where output goes to a file.
     console = Console() if sys.stdout.isatty() else Console(width=160)
@@ -113,11 +114,75 @@ def report(name: Name, namespace: Namespace = None, context: Context = None) -> 
     raise typer.Exit(0 if looker.run.passed else 1)
 
 
+@app.command(name="list")
+def list_runs(
+    namespace: Namespace = None,
+    context: Context = None,
+    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Runs of all namespaces.")] = False,
+) -> None:
+    """Lists runs, a line each: where they stand, what they cost, what they wait for."""
+    try:
+        where = None if everywhere else namespace or default_namespace(context)
+        views = [read(run) for run in Reader(context).runs(where)]
+    except (ValueError, ApiError) as error:
+        fail(str(error))
+    if not views:
+        fail(f"there is no DistillRun in {f'namespace {where!r}' if where else 'any namespace'}", code=0)
+    console = Console() if sys.stdout.isatty() else Console(width=10_000)
+    console.print(listing(views, datetime.now(UTC), namespaces=everywhere), highlight=False)
+
+
+@app.command()
+def suspend(name: Name, namespace: Namespace = None, context: Context = None) -> None:
+    """Stops everything of a run that costs money; artifacts and checkpoints stay (spec.suspend: true)."""
+    _change(control.suspend, name, namespace, context)
+
+
+@app.command()
+def resume(name: Name, namespace: Namespace = None, context: Context = None) -> None:
+    """Lets a suspended run go on from its last checkpoint (spec.suspend: false)."""
+    _change(control.resume, name, namespace, context)
+
+
+@app.command()
+def retry(name: Name, namespace: Namespace = None, context: Context = None) -> None:
+    """Tries the failed stage of a run again, from its last checkpoint (raises spec.retry)."""
+    _change(control.retry, name, namespace, context)
+
+
+def _change(decide: Callable[[Json], control.Change], name: str, namespace: str | None, context: str | None) -> None:
+    """Read the run, decide, change its spec; again when somebody else wrote it in between."""
+    try:
+        writer, where = Writer(context), namespace or default_namespace(context)
+        for left in reversed(range(TRIES)):
+            run = writer.run(where, name)
+            change = decide(run)
+            try:
+                if change.spec:
+                    writer.change(run, change.spec)
+                break
+            except ApiError as error:
+                if not error.conflict or not left:
+                    raise
+    except ApiError as error:
+        if error.not_found:
+            fail(missing(namespace or default_namespace(context), name))
+        if error.code == 403:
+            fail(f"{error.message}: this takes the right to get and patch distillruns in that namespace")
+        fail(f"DistillRun {name} was not changed: {error.message}")
+    except (ValueError, control.Refused) as error:
+        fail(str(error))
+    typer.echo(change.said)
+    if change.spec and (owner := control.owner(run)):
+        field = next(iter(change.spec))
+        typer.echo(f"{owner} manages this run and may undo it: change spec.{field} in its source, too", err=True)
+
+
 def _looker(name: str, namespace: str | None, context: str | None) -> Looker:
     try:
         return Looker(Reader(context), namespace or default_namespace(context), name)
     except ValueError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _follow_on_screen(looker: Looker, console: Console, interval: float, late: Callable[[], bool]) -> bool:
@@ -151,8 +216,3 @@ def _follow_in_lines(looker: Looker, console: Console, interval: float, late: Ca
         if late():
             return False
         time.sleep(interval)
-
-
-def _fail(words: str, code: int = 1) -> NoReturn:
-    typer.echo(words, err=True)
-    raise typer.Exit(code)

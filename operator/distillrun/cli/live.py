@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distillrun.cli.view import RunView, StageView
-from distillrun.cli.words import count, duration, headline, money, score_words
+from distillrun.cli.words import count, duration, headline, interruptions, notices, score_words, spending
 
 MARKS = {
     "Succeeded": ("✔", "green"),
@@ -57,9 +57,10 @@ def live(run: RunView, happened: Sequence[EventView], now: datetime, trouble: st
     head = Text.assemble(
         ("DistillRun ", "dim"), (run.name, "bold"), (f"  {run.namespace}  ", "dim"), (run.phase, _colour(run))
     )
-    parts: list[RenderableType] = [head, Text(), _Stages(run, now), Text(), Text(_footer(run))]
+    parts: list[RenderableType] = [head, Text(), _Stages(run, now), Text(), Text(spending(run))]
     parts += [Text(line, "bold") for line in score_words(run)]
     parts += [Text(run.message, "red" if run.outcome == "failed" else "")] if run.message else []
+    parts += [Text(line, "yellow") for line in notices(run)]
     parts += [
         Text(f"{_clock(event.time)} {event.reason}: {event.message}", "yellow" if event.warning else "dim")
         for event in happened[-EVENTS_SHOWN:]
@@ -99,8 +100,9 @@ def lines(before: RunView | None, run: RunView) -> list[str]:
         said.append(f"{run.phase}: {run.message}" if run.message and not told else run.phase)
     if run.scores and (before is None or before.scores != run.scores):
         said += score_words(run)
+    said += [line for line in notices(run) if before is None or line not in notices(before)]
     if run.stages and (before is None or before.spent != run.spent):
-        said.append(_footer(run))
+        said.append(spending(run))
     return said
 
 
@@ -116,7 +118,8 @@ def _line(stage: StageView) -> str:
 
 def _words(stage: StageView) -> str:
     attempt = f"attempt {stage.attempt}" if stage.attempt > 1 and stage.name != "serve" else ""
-    return " · ".join(filter(None, (attempt, headline(stage))))
+    reused = f"taken over from {stage.reused_from}" if stage.reused_from else ""
+    return " · ".join(filter(None, (attempt, interruptions(stage), reused, headline(stage))))
 
 
 def _bar(stage: StageView) -> RenderableType:
@@ -129,11 +132,9 @@ def _bar(stage: StageView) -> RenderableType:
     return ProgressBar(total=stage.total, completed=min(stage.done, stage.total), width=None)
 
 
-def _footer(run: RunView) -> str:
-    return f"cost so far {money(run.spent, run.currency)} for {duration(run.gpu_seconds)} of GPU time"
-
-
 def _colour(run: RunView) -> str:
+    if run.outcome == "running" and run.phase == "Suspended":
+        return "bold yellow"
     return {"failed": "bold red", "done": "bold green", "running": "bold cyan"}[run.outcome]
 
 

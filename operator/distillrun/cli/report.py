@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distillrun.cli.view import GateView, RunView, StageView
-from distillrun.cli.words import count, duration, interval, money, rejections, share
+from distillrun.cli.words import count, duration, interval, money, notices, rejections, share
 
 
 def report(run: RunView, now: datetime) -> RenderableType:
@@ -24,6 +24,8 @@ def report(run: RunView, now: datetime) -> RenderableType:
         parts += [_traces(curate), Text()]
     if run.stages:
         parts += [_stages(run, now), Text()]
+    if remarks := _remarks(run):
+        parts += [*(Text(line) for line in remarks), Text()]
     parts.append(_further(run))
     return Group(*parts)
 
@@ -80,22 +82,31 @@ def _traces(stage: StageView) -> Table:
 
 
 def _stages(run: RunView, now: datetime) -> Table:
-    table = _table("Stages", "stage", "state", "attempts", "time", "GPU time", "cost")
+    table = _table("Stages", "stage", "state", "attempts", "preempted", "time", "GPU time", "cost")
     total = 0.0
     for stage in run.stages:
         seconds = None if stage.name == "serve" else stage.seconds(now)
         total += seconds or 0.0
         cost = money(stage.cost, run.currency) + (" *" if stage.estimated else "")
-        table.add_row(
-            stage.name, stage.state, str(stage.attempt or ""), duration(seconds), duration(stage.gpu_seconds), cost
-        )
-    table.add_row(
-        "total", "", "", duration(total), duration(run.gpu_seconds), money(run.spent, run.currency), style="bold"
-    )
+        times = (duration(seconds), duration(stage.gpu_seconds))
+        table.add_row(stage.name, stage.state, str(stage.attempt or ""), str(stage.preemptions or ""), *times, cost)
+    sums = (duration(total), duration(run.gpu_seconds), money(run.spent, run.currency))
+    table.add_row("total", "", "", "", *sums, style="bold")
     if any(stage.estimated for stage in run.stages):
         table.caption = "* an upper bound: a pod was gone before its time was read"
         table.caption_justify = "left"
     return table
+
+
+def _remarks(run: RunView) -> list[str]:
+    """What the table does not say: where results came from, what was expected and allowed, what is not as it should."""
+    lines = [f"{stage.name} was taken over from run {stage.reused_from}" for stage in run.stages if stage.reused_from]
+    if run.expected:
+        took = f", {duration(run.expected_seconds)}" if run.expected_seconds else ""
+        lines.append(f"Training was expected to cost {money(run.expected, run.currency)}{took}: {run.method}")
+    if run.budget:
+        lines.append(f"The budget is {money(run.budget, run.currency)}")
+    return lines + notices(run)
 
 
 def _further(run: RunView) -> RenderableType:

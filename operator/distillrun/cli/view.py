@@ -13,9 +13,9 @@ Outcome = Literal["running", "done", "failed"]
 
 @dataclass(frozen=True)
 class ConditionView:
-    """One condition of a run."""
+    """One condition of a run; `status` is True, False or Unknown."""
 
-    holds: bool
+    status: str
     reason: str
     message: str
 
@@ -29,6 +29,7 @@ class StageView:
     attempt: int
     failures: int
     preemptions: int
+    releases: int
     start: datetime | None
     end: datetime | None
     done: int
@@ -42,6 +43,7 @@ class StageView:
     cost: str
     gpu_seconds: float
     estimated: bool
+    reused_from: str
     reason: str
     message: str
 
@@ -79,7 +81,9 @@ class RunView:
     namespace: str
     name: str
     uid: str
+    created: datetime | None
     phase: str
+    stage: str
     message: str
     seen: bool
     """Whether the operator has acted on the latest spec."""
@@ -88,6 +92,12 @@ class RunView:
     spent: str
     currency: str
     gpu_seconds: float
+    expected: str
+    """Cost of training that was estimated beforehand; "" when it is not known."""
+    expected_seconds: int | None
+    method: str
+    budget: str
+    """The limit in the spec, "" when there is none."""
     scores: tuple[ScoreView, ...]
     gates: tuple[GateView, ...]
     artifacts: Mapping[str, str] = field(default_factory=dict)
@@ -97,7 +107,7 @@ class RunView:
     def holds(self, condition: str) -> bool:
         """Whether the condition is there and True."""
         found = self.conditions.get(condition)
-        return found is not None and found.holds
+        return found is not None and found.status == "True"
 
     @property
     def outcome(self) -> Outcome:
@@ -123,19 +133,23 @@ def read(run: Json) -> RunView:
         namespace=metadata.get("namespace", ""),
         name=metadata.get("name", ""),
         uid=metadata.get("uid", ""),
+        created=_time(metadata.get("creationTimestamp")),
         phase=status.get("phase") or "Pending",
+        stage=status.get("stage", ""),
         message=status.get("message", ""),
         seen=status.get("observedGeneration", -1) == metadata.get("generation", 0),
         conditions={
-            each.get("type", ""): ConditionView(
-                each.get("status") == "True", each.get("reason", ""), each.get("message", "")
-            )
+            each.get("type", ""): ConditionView(each.get("status", ""), each.get("reason", ""), each.get("message", ""))
             for each in status.get("conditions") or []
         },
         stages=tuple(_stage(each) for each in status.get("stages") or []),
         spent=cost.get("spent", "0"),
         currency=cost.get("currency", ""),
         gpu_seconds=number(cost.get("gpuSeconds")) or 0.0,
+        expected=cost.get("estimated", ""),
+        expected_seconds=cost.get("estimatedSeconds"),
+        method=cost.get("method", ""),
+        budget=str((spec.get("budget") or {}).get("limit") or ""),
         scores=tuple(_score(each) for each in status.get("scores") or []),
         gates=tuple(
             GateView(each.get("benchmark", ""), each.get("metric", "Accuracy"), number(each.get("atLeast")) or 0.0)
@@ -164,6 +178,7 @@ def _stage(stage: Json) -> StageView:
         attempt=int(stage.get("attempt") or 0),
         failures=int(stage.get("failures") or 0),
         preemptions=int(stage.get("preemptions") or 0),
+        releases=int(stage.get("releases") or 0),
         start=_time(stage.get("startTime")),
         end=_time(stage.get("completionTime")),
         done=int(progress.get("done") or 0),
@@ -177,6 +192,7 @@ def _stage(stage: Json) -> StageView:
         cost=cost.get("amount", "0"),
         gpu_seconds=number(cost.get("gpuSeconds")) or 0.0,
         estimated=bool(cost.get("estimated")),
+        reused_from=stage.get("reusedFrom", ""),
         reason=stage.get("reason", ""),
         message=stage.get("message", ""),
     )

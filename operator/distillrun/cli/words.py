@@ -43,6 +43,42 @@ def money(amount: str, currency: str) -> str:
     return f"{amount} {currency}".strip()
 
 
+def age(seconds: float) -> str:
+    """``45s``, ``12m``, ``5h``, ``3d``: as kubectl writes it."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size or (unit == "d" and seconds >= size):
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(int(seconds), 0)}s"
+
+
+def spending(run: RunView) -> str:
+    """What the run has cost, and what was expected and allowed, in a phrase."""
+    parts = [f"cost so far {money(run.spent, run.currency)} for {duration(run.gpu_seconds)} of GPU time"]
+    if run.expected:
+        took = f" in {duration(run.expected_seconds)}" if run.expected_seconds else ""
+        parts.append(f"training was expected to cost {money(run.expected, run.currency)}{took}")
+    if run.budget:
+        parts.append(f"budget {money(run.budget, run.currency)}")
+    return " · ".join(parts)
+
+
+def notices(run: RunView) -> list[str]:
+    """Conditions that a reader should know of and that the run's message does not tell."""
+    found = []
+    for kind, bad in (("Feasible", ("False", "Unknown")), ("BudgetExceeded", ("True",)), ("Suspended", ("True",))):
+        condition = run.conditions.get(kind)
+        if condition is not None and condition.status in bad and condition.message not in run.message:
+            unsure = " is not known" if condition.status == "Unknown" else ""
+            found.append(f"{kind}{unsure} ({condition.reason}): {condition.message}")
+    return found
+
+
+def interruptions(stage: StageView) -> str:
+    """``2 preemptions, 1 release``: attempts that ended without a fault of the stage's."""
+    counts = ((stage.preemptions, "preemption"), (stage.releases, "release"))
+    return ", ".join(f"{number} {word}{'s' if number > 1 else ''}" for number, word in counts if number)
+
+
 def labelled(numbers: Mapping[str, str], name: str) -> dict[tuple[str, ...], str]:
     """The values of one metric by its labels' values: ``traces_rejected{reason="X"}`` gives ("X",)."""
     found: dict[tuple[str, ...], str] = {}

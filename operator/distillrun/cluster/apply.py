@@ -3,6 +3,8 @@
 Jobs and ConfigMaps are created once by POST: other controllers write to Jobs (Kueue sets `suspend`), and what matters
 in them never changes. Services, Deployments and claims use server-side apply, and only when what the operator last
 applied (annotation distillrun.dev/applied) differs. Whatever has the name already is first asked whom it belongs to.
+So are NetworkPolicies, but there is one for each stage, so a new one is a single POST: all lists in them are atomic,
+and a later apply replaces them whole.
 """
 
 from __future__ import annotations
@@ -10,15 +12,24 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from distillrun.cluster import project
-from distillrun.cluster.cache import Cache
+from distillrun.cluster import logs, project
+from distillrun.cluster.cache import Cache, Key
 from distillrun.cluster.client import Client
 from distillrun.cluster.errors import ApiError
-from distillrun.cluster.resources import BY_KIND, RUN, Resource
+from distillrun.cluster.resources import BY_KIND, NETWORK_POLICY, RUN, Resource
+from distillrun.cluster.transitions import Transition, between
 from distillrun.plan.model import Child, Conflict, Job, Ref, Refusal, Run, Want
-from distillrun.plan.names import ANNOTATION_APPLIED, LABEL_MANAGED_BY, LABEL_RUN, MANAGER
+from distillrun.plan.names import (
+    ANNOTATION_APPLIED,
+    LABEL_ATTEMPT,
+    LABEL_ENDPOINT,
+    LABEL_MANAGED_BY,
+    LABEL_RUN,
+    LABEL_STAGE,
+    MANAGER,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +44,29 @@ class RunGone(Exception):
     """The run, or its namespace, is no more."""
 
 
+class Watcher(Protocol):
+    """What the applier tells to whoever measures it."""
+
+    def changed(self, run: Run, told: Transition) -> None: ...
+
+    def wrote(self, kind: str, body: Mapping[str, Any]) -> None: ...
+
+
 class Applier:
     """Writes for one operator. Every answer goes into the cache, so the next pass sees it before the watch tells."""
 
-    def __init__(self, client: Client, cache: Cache) -> None:
+    def __init__(self, client: Client, cache: Cache, watcher: Watcher | None = None) -> None:
         self.client = client
         self.cache = cache
+        self.watcher = watcher
         self._written: dict[str, tuple[str, Json]] = {}
+        self._wrote: set[Key] = set()
+
+    def wrote(self, key: Key) -> bool:
+        """Whether anything was written for a run since this was last asked."""
+        written = key in self._wrote
+        self._wrote.discard(key)
+        return written
 
     def has(self, run: Run, want: Want) -> bool:
         """Whether an object that never changes is known to exist and to be ours: then there is nothing to build."""
@@ -55,7 +82,7 @@ class Applier:
         resource = BY_KIND[kind]
         known = self.cache.child(run, kind, name)
         try:
-            if immutable:
+            if immutable or (known is None and resource is NETWORK_POLICY):
                 return await self._create_once(run, resource, body)
             wanted = body["metadata"].get("annotations", {}).get(ANNOTATION_APPLIED)
             same = isinstance(known, Child) and known.hash == wanted and not known.deleting
@@ -98,7 +125,8 @@ class Applier:
                     "operator? Fields that differ: %s",
                     ", ".join(lost),
                 )
-        self.cache.upsert(RUN.kind, answer)
+        self._remember(run, RUN.kind, answer)
+        self._tell(run, written)
         return written
 
     async def reread(self, run: Run) -> Run | None:
@@ -120,6 +148,10 @@ class Applier:
         except ApiError as error:
             if not (error.not_found or error.conflict):
                 raise
+        else:
+            gone = self.cache.child(run, ref.kind, ref.name)
+            labels = {LABEL_STAGE: gone.stage, LABEL_ATTEMPT: gone.attempt} if isinstance(gone, Job) else {}
+            _say("Deleted", ref.kind, ref.name, labels)
         self.cache.mark_deleting((ref.kind, run.namespace, ref.name), ref.uid)
 
     def forget(self, uid: str) -> None:
@@ -128,12 +160,19 @@ class Applier:
 
     async def _create_once(self, run: Run, resource: Resource, body: Json) -> Conflict | None:
         try:
-            self.cache.upsert(resource.kind, await self.client.create(resource, run.namespace, body))
+            answer = await self.client.create(resource, run.namespace, body)
         except ApiError as error:
             if not error.already_exists:
                 raise
-            found = await self.client.get(resource, run.namespace, body["metadata"]["name"])
+            try:
+                found = await self.client.get(resource, run.namespace, body["metadata"]["name"])
+            except ApiError as absent:
+                if absent.not_found:  # it went in between: the next try finds the name free
+                    raise error from absent
+                raise
             return self._judge(found, run, body)
+        self._remember(run, resource.kind, answer)
+        _say("Created", resource.kind, body["metadata"]["name"], body["metadata"].get("labels") or {})
         return None
 
     async def _apply(self, run: Run, resource: Resource, body: Json) -> Conflict | None:
@@ -148,11 +187,38 @@ class Applier:
             if conflict is not None or found["metadata"].get("deletionTimestamp"):
                 return conflict
             ours = True
-            # What was judged is what gets written: a UID that changed in between is refused by the server.
-            body = body | {"metadata": body["metadata"] | {"uid": found["metadata"]["uid"]}}
+            # What was judged is what gets written. The server refuses what has changed in between: an object of another
+            # UID, or one that the next leader has written while this request was on its way.
+            judged = {name: found["metadata"][name] for name in ("uid", "resourceVersion")}
+            body = body | {"metadata": body["metadata"] | judged}
         answer = await self.client.apply(resource, run.namespace, body, force=ours)
-        self.cache.upsert(resource.kind, answer)
+        self._remember(run, resource.kind, answer)
+        _say("Applied", resource.kind, body["metadata"]["name"], body["metadata"].get("labels") or {})
         return None
+
+    def _remember(self, run: Run, kind: str, answer: Json) -> None:
+        """A write was taken: the next pass sees it before the watch tells."""
+        self._wrote.add((run.namespace, run.name))
+        if self.watcher is not None:
+            self.watcher.wrote(kind, answer)
+        self.cache.upsert(kind, answer)
+
+    def _tell(self, before: Run, written: Run) -> None:
+        """Log and count what the status says now; what follows in this pass is about the stage it names now."""
+        told = between(before.status, written.status)
+        logs.now_about(written)
+        for word in told.words:
+            logger.info(
+                "%s",
+                word.text,
+                extra={
+                    k: v for k, v in (("stage", word.stage), ("attempt", word.attempt), ("reason", word.reason)) if v
+                },
+            )
+        if not told.words:
+            logger.debug("Progress was written.")
+        if self.watcher is not None:
+            self.watcher.changed(written, told)
 
     def _judge(self, found: Json, run: Run, wanted: Json) -> Conflict | None:
         """Whether the object that has the name is ours; if not, whose it is."""
@@ -160,6 +226,7 @@ class Applier:
         meta = found["metadata"]
         labels = meta.get("labels") or {}
         if owner.get("uid") == run.uid or (not owner and _adoptable(labels, wanted)):
+            self._wrote.add((run.namespace, run.name))
             self.cache.upsert(found.get("kind") or wanted["kind"], found)
             return None
         if owner.get("kind") == RUN.kind and owner.get("name") == run.name:
@@ -178,10 +245,25 @@ def belongs_to(child: Job | Child, run: Run, wanted: Mapping[str, Any] | None = 
     return child.owner_uid == run.uid
 
 
+def _say(what: str, kind: str, name: str, labels: Mapping[str, Any]) -> None:
+    about: Json = {"kind": kind, "object": name}
+    if labels.get(LABEL_STAGE):
+        about["stage"] = labels[LABEL_STAGE]
+    if labels.get(LABEL_ATTEMPT):
+        about["attempt"] = int(labels[LABEL_ATTEMPT])
+    logger.info("%s %s %s.", what, kind, name, extra=about)
+
+
 def _adoptable(labels: Mapping[str, str], wanted: Json) -> bool:
-    """An object meant to outlive its run has no controller; our labels with the same run's name make it ours."""
+    """An object meant to outlive its run has no controller; our labels with the same run's name make it ours.
+
+    A Service that runs share is handed from one to the next: it is ours by its own label.
+    """
     if project.controller(wanted):
         return False
+    shared = project.label(wanted, LABEL_ENDPOINT)
+    if shared:
+        return labels.get(LABEL_MANAGED_BY) == MANAGER and labels.get(LABEL_ENDPOINT) == shared
     return labels.get(LABEL_MANAGED_BY) == MANAGER and labels.get(LABEL_RUN) == project.label(wanted, LABEL_RUN)
 
 

@@ -2,12 +2,16 @@
 
 Filled by watch events, by the answers to our own writes (so that a pass sees what the pass before it created, before
 the watch tells), and corrected by relist.py. An older resourceVersion never replaces a newer one: Kubernetes 1.35
-guarantees that resourceVersions of one kind compare as integers.
+guarantees that resourceVersions of one kind compare as integers. Runs are kept packed: thousands of specs and statuses
+as dicts would be most of the operator's memory.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,14 +33,34 @@ GRAVES = 4096
 """Deleted objects that are remembered by UID, so that a late answer or event does not bring them back."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A run with its spec and status as compressed JSON: about a twentieth of what the dicts take."""
+
+    run: Run
+    """Without spec and status."""
+    content: bytes
+
+    @classmethod
+    def of(cls, run: Run) -> Packed:
+        """The run, packed."""
+        content = json.dumps([run.spec, run.status], separators=(",", ":")).encode()
+        return cls(dataclasses.replace(run, spec={}, status={}), zlib.compress(content, 1))
+
+    def unpacked(self) -> Run:
+        """The run as it was. Its dicts belong to the caller."""
+        spec, status = json.loads(zlib.decompress(self.content))
+        return dataclasses.replace(self.run, spec=spec, status=status)
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One remembered object."""
 
     uid: str
     version: int
     owner: Owner
-    value: Run | Pod | Job | Child
+    value: Packed | Pod | Job | Child
 
 
 class Cache:
@@ -58,15 +82,14 @@ class Cache:
 
         An object that is older than what is remembered under its name, or than its own deletion, changes nothing.
         """
-        meta = body.get("metadata") or {}
-        ident: Id = (kind, str(meta.get("namespace") or ""), str(meta.get("name") or ""))
-        entry = Entry(str(meta.get("uid") or ""), version(body), self._owner(kind, body), self._project(kind, body))
+        ident, uid, as_of = _identity(kind, body)
         known = self._entries.get(ident)
-        if entry.version <= self._graves.get(entry.uid, -1):
+        if as_of <= self._graves.get(uid, -1):
             return None
+        if known is not None and known.version > as_of:
+            return self._keys.get(known.owner)
+        entry = Entry(uid, as_of, self._owner(kind, body), self._project(kind, body))
         if known is not None:
-            if known.version > entry.version:
-                return self._keys.get(known.owner)
             self._unlink(ident, known)
             if known.uid != entry.uid:
                 self._scrapes.pop(known.uid, None)
@@ -81,15 +104,14 @@ class Cache:
 
     def remove(self, kind: str, body: Mapping[str, Any]) -> Key | None:
         """Forget an object that was deleted. The key of the run it belonged to."""
-        meta = body.get("metadata") or {}
-        ident: Id = (kind, str(meta.get("namespace") or ""), str(meta.get("name") or ""))
+        ident, uid, as_of = _identity(kind, body)
         owner = self._owner(kind, body)
         key = self._keys.get(owner)
         known = self._entries.get(ident)
-        if known is not None and known.uid == meta.get("uid") and known.version <= version(body):
+        if known is not None and known.uid == uid and known.version <= as_of:
             self._unlink(ident, known)
             self._scrapes.pop(known.uid, None)
-        self._bury(str(meta.get("uid") or ""), version(body))
+        self._bury(uid, as_of)
         return key
 
     def drop(self, ident: Id, uid: str, as_of: int) -> Key | None:
@@ -106,13 +128,11 @@ class Cache:
     def mark_deleting(self, ident: Id, uid: str) -> None:
         """Our delete was accepted: the object goes, whether or not the watch has said so yet."""
         known = self._entries.get(ident)
-        if known is not None and known.uid == uid and not known.value.deleting:
-            value = dataclasses.replace(known.value, deleting=True)
-            entry = dataclasses.replace(known, value=value)
-            self._entries[ident] = entry
-            if ident in self._children.get(known.owner, {}):
-                self._children[known.owner][ident] = entry
-                self._count(known.owner)
+        if known is None or known.uid != uid or isinstance(known.value, Packed) or known.value.deleting:
+            return
+        entry = dataclasses.replace(known, value=dataclasses.replace(known.value, deleting=True))
+        self._entries[ident] = self._children[known.owner][ident] = entry
+        self._count(known.owner)
 
     def put_scrape(self, pod: str, namespace: str, scrape: Scrape) -> None:
         """Remember a pod's numbers, as long as the pod itself is remembered."""
@@ -125,14 +145,21 @@ class Cache:
     def run(self, key: Key) -> Run | None:
         """The run of that key."""
         entry = self._entries.get(("DistillRun", *key))
-        return entry.value if entry is not None and isinstance(entry.value, Run) else None
+        return entry.value.unpacked() if entry is not None and isinstance(entry.value, Packed) else None
 
     def runs(self) -> Iterator[Run]:
-        """All runs."""
+        """All runs, unpacked one after the other: to be looked at, not to be collected."""
         for key in list(self._keys.values()):
             run = self.run(key)
             if run is not None:
                 yield run
+
+    def active_runs(self) -> Iterator[Run]:
+        """Runs that have a pod that waits or runs, without their specs and statuses."""
+        for owner in list(self._active):
+            entry = self._entries.get(("DistillRun", *self._keys.get(owner, ("", ""))))
+            if entry is not None and isinstance(entry.value, Packed):
+                yield entry.value.run
 
     def run_keys(self) -> list[Key]:
         """Keys of all runs."""
@@ -141,7 +168,7 @@ class Cache:
     def child(self, run: Run, kind: str, name: str) -> Child | Job | Pod | None:
         """A run's child of that kind and name."""
         entry = self._children.get((run.namespace, run.uid), {}).get((kind, run.namespace, name))
-        return entry.value if entry is not None and not isinstance(entry.value, Run) else None
+        return entry.value if entry is not None and not isinstance(entry.value, Packed) else None
 
     def pods(self, run: Run) -> list[Pod]:
         """The pods of a run."""
@@ -164,7 +191,22 @@ class Cache:
                     scrapes[name] = self._scrapes[value.uid]
             elif isinstance(value, Child):
                 children[kind, name] = value
-        return Observed(jobs, pods, children, scrapes, running_runs=max(1, self.running_runs))
+        holder = self._endpoint(run)
+        return Observed(
+            jobs,
+            pods,
+            children,
+            scrapes,
+            endpoint=holder,
+            endpoint_orphaned=holder is not None and (run.namespace, holder.run_uid) not in self._keys,
+            running_runs=max(1, self.running_runs),
+        )
+
+    def _endpoint(self, run: Run) -> Child | None:
+        """The shared Service that the run names, whichever run holds it."""
+        name = (run.spec.get("serve") or {}).get("endpointName")
+        entry = self._entries.get(("Service", run.namespace, str(name))) if name else None
+        return entry.value if entry is not None and isinstance(entry.value, Child) else None
 
     @property
     def running_runs(self) -> int:
@@ -179,9 +221,20 @@ class Cache:
         """Every remembered object of a kind."""
         return {ident: entry for ident, entry in self._entries.items() if ident[0] == kind}
 
+    def key_of(self, kind: str, body: Mapping[str, Any]) -> Key | None:
+        """The run that an object of that name was remembered for: not the one it names now, once it changed hands."""
+        meta = body.get("metadata") or {}
+        known = self._entries.get((kind, str(meta.get("namespace") or ""), str(meta.get("name") or "")))
+        return self._keys.get(known.owner) if known is not None else None
+
     def get(self, ident: Id) -> Entry | None:
         """One remembered object."""
         return self._entries.get(ident)
+
+    def has_seen(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Whether an object would change nothing: it, or a later state of it, is remembered."""
+        ident, uid, as_of = _identity(kind, body)
+        return as_of > 0 and self.knows(ident, uid, as_of)
 
     def knows(self, ident: Id, uid: str, as_of: int) -> bool:
         """Whether an object is remembered in that version or a later one, or is known to have been deleted since."""
@@ -203,11 +256,12 @@ class Cache:
     def _owner(self, kind: str, body: Mapping[str, Any]) -> Owner:
         meta = body.get("metadata") or {}
         uid = str(meta.get("uid") or "") if kind == "DistillRun" else project.label(body, LABEL_RUN_UID)
-        return str(meta.get("namespace") or ""), uid
+        # One string for all objects of a run, not one for each time that JSON was parsed.
+        return sys.intern(str(meta.get("namespace") or "")), sys.intern(uid)
 
-    def _project(self, kind: str, body: Mapping[str, Any]) -> Run | Pod | Job | Child:
+    def _project(self, kind: str, body: Mapping[str, Any]) -> Packed | Pod | Job | Child:
         if kind == "DistillRun":
-            return project.run(body)
+            return Packed.of(project.run(body))
         if kind == "Pod":
             return project.pod(body, self.gpu_resource)
         if kind == "Job":
@@ -237,6 +291,13 @@ class Cache:
             self._active.add(owner)
         else:
             self._active.discard(owner)
+
+
+def _identity(kind: str, body: Mapping[str, Any]) -> tuple[Id, str, int]:
+    """An object's name, UID and version."""
+    meta = body.get("metadata") or {}
+    ident = (kind, sys.intern(str(meta.get("namespace") or "")), str(meta.get("name") or ""))
+    return ident, str(meta.get("uid") or ""), version(body)
 
 
 def version(body: Mapping[str, Any]) -> int:

@@ -196,7 +196,7 @@ class Client:
                 server_hostname=self.connection.server_hostname,
             ) as answer:
                 code = answer.status
-                text = await answer.text()
+                text = await answer.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             code = 0
             raise ApiError(0, type(error).__name__, f"{verb} {path}: {error}") from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from distillrun.api.status import ENDED
 from distillrun.cluster.cache import Cache
 from distillrun.cluster.client import Client
 from distillrun.cluster.errors import ApiError
@@ -118,7 +119,7 @@ class Evidence:
 def _settled(status: Mapping[str, Any]) -> set[str]:
     """Names of Jobs whose outcome is in the status already."""
     stages: Iterable[Mapping[str, Any]] = status.get("stages") or ()
-    return {str(stage.get("jobName")) for stage in stages if stage.get("state") in ("Succeeded", "Failed")}
+    return {str(stage.get("jobName")) for stage in stages if stage.get("state") in ENDED}
 
 
 def _known(job: Job, pods: Iterable[Pod]) -> bool:

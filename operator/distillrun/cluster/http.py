@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -53,4 +54,5 @@ class Server:
         return handler
 
     async def _metrics(self, _: web.Request) -> web.StreamResponse:
-        return web.Response(body=self.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        body = await asyncio.to_thread(self.metrics.snapshot())
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

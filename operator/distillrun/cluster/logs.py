@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line. What is logged during a pass carries the run it is about."""
+"""Structured logs: one JSON object a line. What is logged during a pass carries run, stage and attempt."""
 
 from __future__ import annotations
 
@@ -14,18 +14,34 @@ from distillrun.plan.model import Run
 
 _fields: contextvars.ContextVar[Mapping[str, object]] = contextvars.ContextVar("distillrun_log_fields")
 NONE: Mapping[str, object] = {}
-EXTRAS = ("stage", "attempt", "reason", "kind", "object")
-"""Names that a log call may pass in `extra`."""
+EXTRAS = ("namespace", "run", "uid", "stage", "attempt", "reason", "kind", "object")
+"""Names that a log call may pass in `extra`; they win over those of the pass."""
+
+
+def fields(run: Run) -> dict[str, object]:
+    """What a line about a run carries: which run, and the stage and attempt at hand."""
+    stage = str(run.status.get("stage") or "")
+    found: dict[str, object] = {"namespace": run.namespace, "run": run.name, "uid": run.uid}
+    if stage:
+        stages = {each.get("name"): each for each in run.status.get("stages") or ()}
+        found |= {"stage": stage, "attempt": stages.get(stage, {}).get("attempt") or 0}
+    return found
 
 
 @contextmanager
 def about(run: Run) -> Iterator[None]:
     """What is logged inside is about this run."""
-    token = _fields.set({"namespace": run.namespace, "run": run.name, "uid": run.uid})
+    token = _fields.set(fields(run))
     try:
         yield
     finally:
         _fields.reset(token)
+
+
+def now_about(run: Run) -> None:
+    """Inside `about`: the run has a new status, and maybe another stage or attempt."""
+    if _fields.get(NONE):
+        _fields.set(fields(run))
 
 
 class JsonFormatter(logging.Formatter):

@@ -37,8 +37,8 @@ UNIT_LABEL = re.compile(r'unit="([a-z]{1,32})"')
 
 
 def first_pods(cache: Cache) -> Iterator[tuple[Run, Pod]]:
-    """For each run the pod with index 0 of the newest attempt of each stage that runs."""
-    for run in cache.runs():
+    """For each run (without spec and status) the pod with index 0 of the newest attempt of each stage that runs."""
+    for run in cache.active_runs():
         newest: dict[str, Pod] = {}
         for pod in cache.pods(run):
             answers = pod.phase == "Running" and pod.ip and not pod.deleting and pod.end is None

@@ -5,6 +5,7 @@ Pure functions. Every field may be missing: objects come from the API server, bu
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,8 +14,11 @@ from distillrun.plan.model import Child, ContainerEnd, Job, Pod, Run
 from distillrun.plan.names import (
     ANNOTATION_APPLIED,
     ANNOTATION_FINGERPRINT,
+    ANNOTATION_HOLDER_CREATED,
     CONTAINER,
     LABEL_ATTEMPT,
+    LABEL_RUN,
+    LABEL_RUN_UID,
     LABEL_STAGE,
 )
 
@@ -56,9 +60,9 @@ def pod(body: Json, gpu_resource: str = "nvidia.com/gpu") -> Pod:
         attempt=_int(label(body, LABEL_ATTEMPT)),
         job=_owner_name(body),
         index=_int(label(body, INDEX) or _annotation(body, INDEX)),
-        phase=str(status.get("phase") or "Pending"),
+        phase=_shared(status.get("phase") or "Pending"),
         ip=str(status.get("podIP") or ""),
-        node=str(spec.get("nodeName") or ""),
+        node=_shared(spec.get("nodeName")),
         gpus=sum(_gpus(each, gpu_resource) for each in spec.get("containers") or ()),
         created=time(meta.get("creationTimestamp")) or EPOCH,
         scheduled=time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
@@ -82,7 +86,7 @@ def job(body: Json) -> Job:
     return Job(
         name=str(meta.get("name") or ""),
         uid=str(meta.get("uid") or ""),
-        owner_uid=str(controller(body).get("uid") or ""),
+        owner_uid=_shared(controller(body).get("uid")),
         stage=label(body, LABEL_STAGE),
         attempt=_int(label(body, LABEL_ATTEMPT)),
         fingerprint=_annotation(body, ANNOTATION_FINGERPRINT),
@@ -96,6 +100,7 @@ def job(body: Json) -> Job:
         failure_message=str(failed.get("message") or ""),
         finished=time(status.get("completionTime")) or time((failed or complete).get("lastTransitionTime")),
         deleting=bool(meta.get("deletionTimestamp")),
+        preempted=_preempted(status),
     )
 
 
@@ -113,8 +118,11 @@ def child(body: Json, kind: str) -> Child:
         kind=kind,
         name=str(meta.get("name") or ""),
         uid=str(meta.get("uid") or ""),
-        owner_uid=str(controller(body).get("uid") or ""),
+        owner_uid=_shared(controller(body).get("uid")),
         deleting=bool(meta.get("deletionTimestamp")),
+        run_uid=label(body, LABEL_RUN_UID),
+        run_name=label(body, LABEL_RUN),
+        holder_since=time(_annotation(body, ANNOTATION_HOLDER_CREATED)),
         hash=_annotation(body, ANNOTATION_APPLIED),
         available=available,
         phase=phase,
@@ -131,7 +139,7 @@ def controller(body: Json) -> Json:
 
 def label(body: Json, name: str) -> str:
     """Value of a label, "" when the object has none of that name."""
-    return str((_metadata(body).get("labels") or {}).get(name) or "")
+    return _shared((_metadata(body).get("labels") or {}).get(name))
 
 
 def time(value: Any) -> datetime | None:
@@ -141,6 +149,11 @@ def time(value: Any) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _shared(value: Any) -> str:
+    """Text that many objects have in common: one string for all of them, not one for each time that JSON is parsed."""
+    return sys.intern(str(value or ""))
 
 
 def _metadata(body: Json) -> Json:
@@ -166,6 +179,21 @@ def _condition(status: Json, kind: str) -> Json:
 def _true(status: Json, kind: str) -> Json:
     condition = _condition(status, kind)
     return condition if condition.get("status") == "True" else {}
+
+
+def _preempted(status: Json) -> bool:
+    """Whether a failed Job was suspended when it failed, even if it has been let go since."""
+    suspension, target = _condition(status, "Suspended"), _true(status, "FailureTarget")
+    if not suspension or not target:
+        return False
+    changed, failed = time(suspension.get("lastTransitionTime")), time(target.get("lastTransitionTime"))
+    held = suspension.get("status") == "True" or suspension.get("reason") == "JobResumed"
+    return (
+        held
+        and changed is not None
+        and failed is not None
+        and (suspension.get("status") == "True" or changed >= failed)
+    )
 
 
 def _container(status: Json) -> Json:
@@ -205,7 +233,7 @@ def _gpus(container: Json, resource: str) -> int:
 def _owner_name(body: Json) -> str:
     """Name of the Job that controls a pod, or of the Deployment behind its ReplicaSet."""
     owner = controller(body)
-    name = str(owner.get("name") or "")
+    name = _shared(owner.get("name"))
     if owner.get("kind") == "Job":
         return name
     if owner.get("kind") == "ReplicaSet":

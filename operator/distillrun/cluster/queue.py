@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -19,6 +19,8 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.2, 60.0
 """Seconds."""
+PAUSE = 0.25
+"""Seconds between two passes over one key that nothing hurries (add_soon)."""
 PASS_SECONDS = 120.0
 """A pass that takes longer is given up and counted as a failure."""
 
@@ -46,21 +48,26 @@ class KeyedQueue(Generic[K]):
         watcher: Watcher | None = None,
         expected: tuple[type[Exception], ...] = (),
         pass_seconds: float = PASS_SECONDS,
+        describe: Callable[[K], Mapping[str, object]] = lambda key: {},
     ) -> None:
         """`work(key)` is one pass; it returns the seconds after which to add the key again, or None.
 
-        Failures of the `expected` kinds are logged as a sentence, others with a traceback the first time.
+        Failures of the `expected` kinds are logged as a sentence, others with a traceback the first time;
+        `describe(key)` gives the fields of such a log line.
         """
         self._work = work
         self._workers = workers
         self._watcher = watcher
         self._expected = expected
         self._pass_seconds = pass_seconds
+        self._describe = describe
         self._waiting: dict[K, float] = {}
         self._working: dict[K, float] = {}
         self._again: set[K] = set()
         self._timers: dict[K, _Timer] = {}
         self._failures: dict[K, int] = {}
+        self._passed: dict[K, float] = {}
+        """When keys were last worked on, oldest first, as far as that is less than PAUSE ago."""
         self._wakeup = asyncio.Event()
         self._stopping = False
 
@@ -76,6 +83,14 @@ class KeyedQueue(Generic[K]):
         elif key not in self._waiting:
             self._waiting[key] = asyncio.get_running_loop().time()
             self._wakeup.set()
+
+    def add_soon(self, key: K) -> None:
+        """Have the key worked on at once, or PAUSE after its last pass: what is told meanwhile is one pass more."""
+        wait = self._passed.get(key, float("-inf")) + PAUSE - asyncio.get_running_loop().time()
+        if wait <= 0:
+            self.add(key)
+        elif key not in self._waiting:
+            self.add_after(key, wait)
 
     def add_after(self, key: K, seconds: float) -> None:
         """Add the key in a while, or earlier if an earlier timer runs."""
@@ -156,12 +171,20 @@ class KeyedQueue(Generic[K]):
                     self.add_after(key, requeue_after)
             finally:
                 del self._working[key]
+                self._note(key)
                 if self._watcher is not None:
                     self._watcher.passed(loop.time() - started, started - added, failed)
             if key in self._again:
                 self._again.discard(key)
                 if not failed:  # a failure waits its backoff, however many events it causes itself
                     self.add(key)
+
+    def _note(self, key: K) -> None:
+        now = asyncio.get_running_loop().time()
+        self._passed.pop(key, None)
+        self._passed[key] = now
+        while self._passed[oldest := next(iter(self._passed))] < now - PAUSE:
+            del self._passed[oldest]
 
     def _retry(self, key: K, error: Exception) -> None:
         count = self._failures[key] = self._failures.get(key, 0) + 1
@@ -175,5 +198,6 @@ class KeyedQueue(Generic[K]):
             wait,
             error or type(error).__name__,
             exc_info=None if known or count > 1 else error,
+            extra=self._describe(key),
         )
         self.add_after(key, wait)

@@ -84,9 +84,11 @@ class Reader:
             raise ApiError(0, "NotJson", f"GET {path}: the answer is not a JSON object")
         return body
 
-    def _get(self, path: str, query: Mapping[str, str] | None = None, renew: bool = False) -> bytes:
+    def _get(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
         address = f"{self._connection.host}{path}" + (f"?{urlencode(query)}" if query else "")
-        request = urllib.request.Request(address, headers={"Accept": "application/json, */*"})
+        return self._send(urllib.request.Request(address, headers={"Accept": "application/json, */*"}))
+
+    def _send(self, request: urllib.request.Request, renew: bool = False) -> bytes:
         authorization = asyncio.run(self._connection.authorization(renew))
         if authorization:
             request.add_header("Authorization", authorization)
@@ -97,10 +99,11 @@ class Reader:
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == 401 and not renew:  # a token that has expired: the loader may have a new one
-                    return self._get(path, query, renew=True)
+                    return self._send(request, renew=True)
                 raise from_answer(error.code, _parsed(error.read()), dict(error.headers)) from error
         except OSError as error:  # URLError, time-outs and broken connections
-            raise ApiError(0, type(error).__name__, f"GET {path}: {getattr(error, 'reason', error)}") from error
+            what = f"{request.get_method()} {request.selector}"
+            raise ApiError(0, type(error).__name__, f"{what}: {getattr(error, 'reason', error)}") from error
 
 
 def _index(pod: Mapping[str, Any]) -> int:

@@ -149,7 +149,9 @@ class Relist:
 
     def _found(self, ident: Id, what: str, key: Key | None, level: int = logging.WARNING) -> None:
         kind, namespace, name = ident
-        logger.log(level, "The watch had missed %s %s/%s: %s.", kind, namespace, name, what)
+        about = {"namespace": namespace, "kind": kind, "object": name}
+        about |= {"run": key[1]} if key is not None else {}
+        logger.log(level, "The watch had missed %s %s/%s: %s.", kind, namespace, name, what, extra=about)
         if level == logging.WARNING:
             self.metrics.relist_found.labels(kind, what).inc()
         changed = (namespace, name) if kind == RUN.kind else key

@@ -39,10 +39,11 @@ SERVICE = Resource("Service", "", "v1", "services")
 DEPLOYMENT = Resource("Deployment", "apps", "v1", "deployments")
 CONFIG_MAP = Resource("ConfigMap", "", "v1", "configmaps")
 CLAIM = Resource("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
+NETWORK_POLICY = Resource("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies")
 LEASE = Resource("Lease", "coordination.k8s.io", "v1", "leases")
 EVENT = Resource("Event", "events.k8s.io", "v1", "events")
 
-CHILDREN: tuple[Resource, ...] = (POD, JOB, SERVICE, DEPLOYMENT, CONFIG_MAP, CLAIM)
+CHILDREN: tuple[Resource, ...] = (POD, JOB, SERVICE, DEPLOYMENT, CONFIG_MAP, CLAIM, NETWORK_POLICY)
 """What a run's children may be: watched, cached and listed by label, never without it."""
 
 BY_KIND: dict[str, Resource] = {r.kind: r for r in (RUN, *CHILDREN, LEASE, EVENT)}

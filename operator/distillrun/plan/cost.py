@@ -22,17 +22,39 @@ def pod_gpu_seconds(pod: Pod, now: datetime) -> float:
     return pod.gpus * max((end - pod.scheduled).total_seconds(), 0.0)
 
 
+def _stopping(pod: Pod, now: datetime, grace: float) -> float:
+    """GPU-seconds of a pod, with the grace period that one which has not ended may still use."""
+    if pod.end is not None or pod.scheduled is None:
+        return pod_gpu_seconds(pod, now)
+    return pod_gpu_seconds(pod, now) + pod.gpus * grace
+
+
 def attempt_gpu_seconds(
-    job: Job | None, pods: Iterable[Pod], expected: int, gpus: int, now: datetime
+    job: Job | None,
+    pods: Iterable[Pod],
+    expected: int,
+    gpus: int,
+    began: datetime | None,
+    now: datetime,
+    grace: float,
 ) -> tuple[float, bool]:
-    """GPU-seconds of an attempt of `expected` pods of `gpus` GPUs, and whether some had to be estimated."""
+    """GPU-seconds of an attempt of `expected` pods of `gpus` GPUs, and whether some had to be estimated.
+
+    The attempt is over or about to be stopped: pods that have not ended are billed `grace` seconds more. A pod that
+    is gone is billed from `began`, when the first pod was known to have a node, or from the Job's creation when its
+    counts say that there were pods; of an attempt that neither knows of there were none.
+    """
     pods = list(pods)
-    used = sum(pod_gpu_seconds(pod, now) for pod in pods)
+    used = sum(_stopping(pod, now, grace) for pod in pods)
+    estimated = any(pod.end is None and pod.scheduled is not None and pod.gpus for pod in pods)
     missing = expected - len({pod.index for pod in pods})
-    if job is None or missing <= 0 or gpus == 0:
-        return used, False
-    end = job.finished or now
-    return used + missing * gpus * max((end - job.created).total_seconds(), 0.0), True
+    start = began
+    if start is None and job is not None and (job.active or job.failed or job.succeeded):
+        start = job.created
+    if missing <= 0 or gpus == 0 or start is None:
+        return used, estimated
+    end = (job.finished if job is not None else None) or now
+    return used + missing * gpus * max((end - start).total_seconds(), 0.0), True
 
 
 def amount(gpu_seconds: float, price: str) -> str:

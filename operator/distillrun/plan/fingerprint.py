@@ -11,62 +11,84 @@ import hashlib
 import json
 from typing import Any
 
-from distillrun.api.v1alpha1 import Spec
-from distillrun.plan.model import StageName
+from distillrun.api.stages import Benchmark, Source
+from distillrun.api.status import Resolved
+from distillrun.api.v1alpha1 import Spec, StudentModel
+from distillrun.plan.model import Run, StageName
 
-OUTPUT_VERSION: dict[StageName, int] = {"curate": 1, "train": 1, "evaluate": 1, "serve": 1}
+OUTPUT_VERSION: dict[StageName, int] = {"resolve": 1, "curate": 1, "train": 1, "evaluate": 1, "serve": 1}
 
 
-def fingerprint(spec: Spec, stage: StageName, upstream: str) -> str:
-    """64 hex digits for `stage`; `upstream` is the fingerprint of the stage before it ("" for curate)."""
+def fingerprint(run: Run, spec: Spec, stage: StageName, upstream: str, resolved: Resolved) -> str:
+    """64 hex digits for `stage`; `upstream` is the fingerprint of the stage before it ("" for the first two).
+
+    Inputs count by what they were resolved to: the same URI with other content is another input.
+    """
     what = {
         "stage": stage,
         "outputVersion": OUTPUT_VERSION[stage],
         "upstream": upstream,
         "seed": spec.seed,
-        **_DETERMINANTS[stage](spec),
+        **_DETERMINANTS[stage](run, spec, resolved),
     }
     canonical = json.dumps(what, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _curate(spec: Spec) -> dict[str, Any]:
+def _resolve(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
+    """A run is resolved for itself: what another one found may have moved since."""
+    return {
+        "run": run.uid,
+        "student": _dump(spec.student.model),
+        "traceFormat": spec.curate.trace_format,
+        "systemPrompt": spec.curate.system_prompt,
+        "sources": [_dump(source) for source in spec.curate.sources],
+        "benchmarks": [_dump(benchmark) for benchmark in spec.evaluate.benchmarks] if spec.evaluate else [],
+    }
+
+
+def _curate(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
     endpoint = spec.teacher_model.endpoint
     return {
         "teacher": {"url": endpoint.url, "model": endpoint.model},
-        "sources": [_dump(source, "secret_name") for source in spec.curate.sources],
+        "sources": [_input(source, resolved.source(source.name)) for source in spec.curate.sources],
         "generate": _dump(spec.curate.generate),
         "verify": _dump(spec.curate.verify),
     }
 
 
-def _train(spec: Spec) -> dict[str, Any]:
+def _train(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
     return {
-        "student": _dump(spec.student.model, "secret_name"),
+        "student": _input(spec.student.model, resolved.student.revision),
         "traceFormat": spec.curate.trace_format,
         "systemPrompt": spec.curate.system_prompt,
-        "train": _dump(spec.train, "pod", "checkpoint"),
+        "train": _dump(spec.train, "pod", "checkpoint", "stall_timeout_seconds", "gpu_product"),
     }
 
 
-def _evaluate(spec: Spec) -> dict[str, Any]:
+def _evaluate(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
     assert spec.evaluate is not None
     return {
-        "student": _dump(spec.student.model, "secret_name"),
+        "student": _input(spec.student.model, resolved.student.revision),
         "traceFormat": spec.curate.trace_format,
         "systemPrompt": spec.curate.system_prompt,
-        "benchmarks": [_dump(benchmark, "secret_name") for benchmark in spec.evaluate.benchmarks],
+        "benchmarks": [_input(each, resolved.benchmark(each.name)) for each in spec.evaluate.benchmarks],
         "engine": _dump(spec.evaluate.engine, "max_concurrency"),
         "alsoBaseModel": spec.evaluate.also_base_model,
     }
 
 
-def _serve(spec: Spec) -> dict[str, Any]:
+def _serve(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
     assert spec.serve is not None
     return {"engine": _dump(spec.serve.engine)}
 
 
-_DETERMINANTS = {"curate": _curate, "train": _train, "evaluate": _evaluate, "serve": _serve}
+_DETERMINANTS = {"resolve": _resolve, "curate": _curate, "train": _train, "evaluate": _evaluate, "serve": _serve}
+
+
+def _input(model: StudentModel | Source | Benchmark, revision: str) -> dict[str, Any]:
+    """A model or data: by what its revision was resolved to, not by what the spec calls it."""
+    return {**_dump(model, "secret_name"), "revision": revision or model.revision}
 
 
 def _dump(model: Any, *without: str) -> dict[str, Any]:

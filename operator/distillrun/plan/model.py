@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-StageName = Literal["curate", "train", "evaluate", "serve"]
-STAGES: tuple[StageName, ...] = ("curate", "train", "evaluate", "serve")
+StageName = Literal["resolve", "curate", "train", "evaluate", "serve"]
+STAGES: tuple[StageName, ...] = ("resolve", "curate", "train", "evaluate", "serve")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Run:
     deleting: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ContainerEnd:
     """How the container called `stage` of a pod ended."""
 
@@ -43,7 +43,7 @@ class ContainerEnd:
     finished: datetime | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pod:
     """Projection of a pod that carries our labels."""
 
@@ -78,7 +78,7 @@ class Pod:
     """deletionTimestamp less the grace period; None when the pod is not being deleted."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """Projection of a batch/v1 Job that carries our labels."""
 
@@ -102,17 +102,25 @@ class Job:
     failure_message: str
     finished: datetime | None
     deleting: bool
+    preempted: bool = False
+    """Whether it was suspended after it had failed: its pods were told to go, and their endings made it fail."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Child:
-    """Projection of any other object of a run: Service, Deployment, ConfigMap, PersistentVolumeClaim."""
+    """Projection of any other object of a run: Service, Deployment, ConfigMap, claim, NetworkPolicy."""
 
     kind: str
     name: str
     uid: str
     owner_uid: str
     deleting: bool
+    run_uid: str = ""
+    """Label distillrun.dev/run-uid: the run that it works for; a shared Service has no owner."""
+    run_name: str = ""
+    """Label distillrun.dev/run."""
+    holder_since: datetime | None = None
+    """Annotation distillrun.dev/holder-created of a shared Service: when the run that holds it was created."""
     hash: str = ""
     """Annotation distillrun.dev/applied: hash of what the operator applied last; equal means nothing to write."""
     available: int = 0
@@ -165,6 +173,10 @@ class Observed:
     """Name conflicts met by the last pass over this run; the pass after it plans with them."""
     refusals: tuple[Refusal, ...] = ()
     """Refusals met by the last pass over this run."""
+    endpoint: Child | None = None
+    """The Service called `serve.endpointName`, whichever run of ours holds it."""
+    endpoint_orphaned: bool = False
+    """Whether the run that holds it is no more."""
     running_runs: int = 1
     """Runs with active pods in the whole cluster: spaces out progress writes."""
 
@@ -191,14 +203,18 @@ class Event:
 class Want:
     """One object that must exist, named by what it is for; `build` turns it into a Kubernetes object."""
 
-    kind: Literal["ConfigMap", "Job", "Service", "Deployment", "PersistentVolumeClaim"]
-    role: Literal["storage", "config", "job", "rendezvous", "endpoint", "server"]
+    kind: Literal["ConfigMap", "Job", "Service", "Deployment", "PersistentVolumeClaim", "NetworkPolicy"]
+    role: Literal["storage", "config", "job", "rendezvous", "endpoint", "shared-endpoint", "server", "isolation"]
     name: str
     stage: StageName | None = None
     attempt: int = 0
     fingerprint: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Role `config`, `job` and `server`: the stage's configuration (stage.yaml), complete."""
+    image: str = ""
+    """Role `job` and `server`: the operator's image for the stage, frozen when the run was resolved."""
+    queue: str = ""
+    """Role `job` and `server`: Kueue's LocalQueue; empty: none."""
 
     @property
     def immutable(self) -> bool:
@@ -220,15 +236,37 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Network:
+    """With whom pods of runs may talk beside what their run names. Entries are namespaces or CIDR blocks."""
+
+    operator_namespace: str = ""
+    """Where the operator's own pods are, which read progress; "" when it runs outside the cluster."""
+    dns: tuple[str, ...] = ("kube-system", "169.254.0.0/16")
+    """Where cluster DNS answers: its namespace, and the link-local addresses of node-local caches."""
+    metrics_from: tuple[str, ...] = ()
+    """Who else reads stages' metrics, e.g. the namespace of Prometheus."""
+    serve_from: tuple[str, ...] = ()
+    """Who else asks served students; pods of the run's own namespace always may."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the operator's administrator decides; a part of the planner's and the builder's input."""
 
     images: Mapping[str, str]
     """Stage name → image reference."""
     gpu_hour_price: str = "0"
-    """Decimal; used when the run gives none."""
+    """Decimal; used when neither the run nor the price book gives one."""
+    price_book: Mapping[str, str] = field(default_factory=dict)
+    """GPU product (node label nvidia.com/gpu.product) → price of a GPU hour, a decimal."""
     currency: str = "USD"
     gpu_resource: str = "nvidia.com/gpu"
     image_pull_policy: str = "IfNotPresent"
     progress_interval: float = 30.0
     """Seconds between progress writes of one run, at least."""
+    network: Network | None = Network()
+    """None: no NetworkPolicies are made."""
+
+    def price(self, product: str) -> str:
+        """Price of a GPU hour of that product, the general one when the book does not list it."""
+        return self.price_book.get(product, self.gpu_hour_price)

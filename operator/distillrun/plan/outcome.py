@@ -1,7 +1,8 @@
 """Why an attempt ended: one outcome out of all its pods' endings (docs/stages.md, "Exit codes").
 
-Precedence: disruption > out of memory > usage, data, configuration > temporary > fault. A rank that reports a lost peer
-is never the cause, nor is one that was told to stop because another had failed.
+Precedence: disruption > out of memory > usage, data, configuration > temporary > fault > lost node. A rank that
+reports a lost peer is never the cause, nor is one that was told to stop because another had failed. A pod that still
+says nothing after its grace period is on a node that does not answer: a living kubelet would have ended it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any, Literal
 from distillrun.plan import reasons
 from distillrun.plan.model import Job, Pod
 
-Kind = Literal["Succeeded", "Disrupted", "Permanent", "Temporary", "Fault"]
+Kind = Literal["Succeeded", "Absent", "Disrupted", "Permanent", "Temporary", "Fault", "Released", "Stopped"]
+"""Absent: a probe found nothing to reuse. Released: let go because some pods could not start. Stopped: by ourselves."""
 
 PERMANENT = {64, 65, 78}
 TEMPORARY = 75
@@ -35,6 +37,8 @@ class Outcome:
     retry_after: float = 0.0
     """Seconds; for Temporary."""
     artifact: str = ""
+    reused_from: str = ""
+    """namespace/name of the run that made the artifact, when it was another one."""
     numbers: Mapping[str, Any] | None = None
 
 
@@ -47,6 +51,7 @@ class Message:
     message: str = ""
     retry_after: float = 0.0
     artifact: str = ""
+    reused_from: str = ""
     numbers: Mapping[str, Any] | None = None
 
 
@@ -66,6 +71,7 @@ def parse(text: str) -> Message:
         message=_text(raw.get("message"), 1500),
         retry_after=min(max(float(wait), 0.0), LONGEST_WAIT) if isinstance(wait, int | float) else 0.0,
         artifact=_text(raw.get("artifact"), 1024),
+        reused_from=_text(raw.get("reusedFrom"), 320),
         numbers=numbers if isinstance(numbers, dict) else None,
     )
 
@@ -79,8 +85,17 @@ def success(pods: Iterable[Pod]) -> Outcome | None:
     for pod in sorted(pods, key=lambda pod: (pod.index, pod.name)):
         if pod.end is not None and pod.end.exit_code == 0:
             message = parse(pod.end.message)
+            if message.outcome == "Absent":
+                return Outcome("Absent", "", "")
             if message.outcome == "Succeeded" and message.artifact:
-                return Outcome("Succeeded", reasons.SUCCEEDED, "", artifact=message.artifact, numbers=message.numbers)
+                return Outcome(
+                    "Succeeded",
+                    reasons.SUCCEEDED,
+                    "",
+                    artifact=message.artifact,
+                    reused_from=message.reused_from,
+                    numbers=message.numbers,
+                )
     return None
 
 
@@ -105,8 +120,11 @@ def _verdict(pod: Pod) -> tuple[int, Outcome]:
     end = pod.end
     if pod.disrupted:
         where = f" on node {pod.node}" if pod.node else ""
-        return 6, Outcome("Disrupted", reasons.DISRUPTED, f"pod {pod.name}{where} was disrupted: {pod.disrupted}")
+        return 7, Outcome("Disrupted", reasons.DISRUPTED, f"pod {pod.name}{where} was disrupted: {pod.disrupted}")
     if end is None:
+        if pod.node and pod.phase == "Running":
+            said = f"pod {pod.name} ended without a word: node {pod.node} does not answer"
+            return 2, Outcome("Disrupted", reasons.NODE_LOST, said)
         return 0, Outcome("Fault", reasons.FAULT, "")
     message = parse(end.message)
     said = message.message or f"pod {pod.name} ended with exit code {end.exit_code} and no message"
@@ -114,11 +132,11 @@ def _verdict(pod: Pod) -> tuple[int, Outcome]:
     if end.reason == "OOMKilled" or reason == reasons.OUT_OF_MEMORY:
         if not message.message:
             said = f"pod {pod.name} was killed for want of memory: raise the stage's pod.resources.limits.memory"
-        return 5, Outcome("Permanent", reasons.OUT_OF_MEMORY, said)
+        return 6, Outcome("Permanent", reasons.OUT_OF_MEMORY, said)
     if end.exit_code in PERMANENT:
-        return 4, Outcome("Permanent", reason or reasons.FAULT, said)
+        return 5, Outcome("Permanent", reason or reasons.FAULT, said)
     if end.exit_code == TEMPORARY:
-        return 3, Outcome("Temporary", reason or "Temporary", said, retry_after=message.retry_after or DEFAULT_WAIT)
+        return 4, Outcome("Temporary", reason or "Temporary", said, retry_after=message.retry_after or DEFAULT_WAIT)
     if end.exit_code == PEER_LOST:
         return 0, Outcome("Fault", reasons.PEER_LOST, f"pod {pod.name} lost a peer that left no message")
     if end.exit_code in KILLED_BY_SIGNAL:
@@ -127,4 +145,4 @@ def _verdict(pod: Pod) -> tuple[int, Outcome]:
         return 1, Outcome("Fault", reason or reasons.KILLED, f"pod {pod.name} was killed (exit code {end.exit_code})")
     if end.exit_code == 0:
         return -1, Outcome("Fault", reasons.FAULT, "")
-    return 2, Outcome("Fault", reason or reasons.FAULT, said)
+    return 3, Outcome("Fault", reason or reasons.FAULT, said)

@@ -1,4 +1,4 @@
-"""The path of a DistillRun, read from top to bottom: curate, train, evaluate, pass the gates, serve.
+"""The path of a DistillRun, read from top to bottom: resolve, curate, train, evaluate, pass the gates, serve.
 
 `plan` is a pure function. It looks at what is, says what must exist, what must go, which status follows and when to
 look again. It keeps nothing between calls: the same answer comes out of a first pass, a retry and a restarted operator.
@@ -6,90 +6,233 @@ look again. It keeps nothing between calls: the same answer comes out of a first
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
 from pydantic import ValidationError
 
-from distillrun.api.status import Artifacts, Condition, Cost, Phase, Score, ServedEndpoint, Stage, Status
+from distillrun.api.status import DONE, ENDED, Resolved, Score, Stage, Status
 from distillrun.api.v1alpha1 import Spec
-from distillrun.plan import attempts, cost, names, reasons, serving, stageconfig
-from distillrun.plan.clock import rfc3339, since
-from distillrun.plan.conditions import Conditions
+from distillrun.plan import (
+    attempts,
+    estimate,
+    feasibility,
+    findings,
+    isolation,
+    lifecycle,
+    names,
+    reasons,
+    serving,
+    summary,
+    unreadable,
+)
 from distillrun.plan.fingerprint import fingerprint
 from distillrun.plan.gates import Verdict, judge
-from distillrun.plan.model import STAGES, Decision, Event, Observed, Ref, Run, Settings, StageName, Want
+from distillrun.plan.lifecycle import Clock, Hold
+from distillrun.plan.model import STAGES, Decision, Observed, Ref, Run, Settings, StageName, Want
 from distillrun.plan.step import Step
-
-_PHASES: dict[StageName, Phase] = {
-    "curate": "Curating",
-    "train": "Training",
-    "evaluate": "Evaluating",
-    "serve": "Serving",
-}
-_LONGEST_PAUSE_FOR_PROGRESS = 20.0
-"""Running runs per second of pause between progress writes: 2,000 running runs write 20 statuses a second at most."""
+from distillrun.plan.writes import if_due
 
 
 def plan(run: Run, observed: Observed, now: datetime, settings: Settings) -> Decision:
     """What to do next about `run`."""
     if run.deleting:
         return Decision()  # owner references take the children along
-    before = Status.model_validate(_known(run.status))
+    try:
+        before = Status.model_validate(unreadable.known(run.status))
+    except ValidationError as error:
+        return unreadable.status(run, error, now)
     try:
         spec = Spec.model_validate(dict(run.spec))
     except ValidationError as error:
-        return _invalid(run, before, error, now)
-    price = spec.budget.gpu_hour_price or settings.gpu_hour_price
-    upstream: dict[StageName, str] = {}
-    context = attempts.Context(run, spec, observed, now, price, upstream)
-    old = {stage.name: stage for stage in before.stages}
-    steps: list[Step] = []
-    scores = list(before.scores)
-    verdict: Verdict | None = None
-    parent = ""
-
-    for name in STAGES:
-        stage = old.get(name) or Stage(name=name)
-        if name in ("evaluate", "serve") and getattr(spec, name) is None:
-            steps.append(Step(Stage(name=name, state="Skipped", cost=stage.cost)))
-            continue
-        if name == "serve":
-            verdict = judge(spec.gates, scores)
-            if not verdict.passed:
-                steps.append(Step(Stage(name=name)))
-                break
-        done = stage.state in ("Succeeded", "Failed")
-        mark = stage.fingerprint if done else fingerprint(spec, name, parent)
-        step = serving.advance(context, stage, mark) if name == "serve" else attempts.advance(context, stage, mark)
-        steps.append(step)
-        if name == "evaluate" and step.stage.state == "Succeeded" and stage.state != "Succeeded":
-            scores = attempts.scores([pod for pod in observed.pods.values() if pod.job == step.stage.job_name])
-        if step.stage.state != "Succeeded":
-            break
-        upstream[name] = step.stage.artifact
-        parent = mark
-    else:
-        verdict = verdict or judge(spec.gates, scores)
-
-    steps += [Step(Stage(name=name)) for name in STAGES[len(steps) :]]
-    stages = [step.stage for step in steps]
-    status = _status(run, before, spec, stages, scores, verdict, settings, price, now)
-    events = [event for step in steps for event in step.events]
-    events += _run_events(before, status)
+        return unreadable.spec(run, before, error, now)
+    walk = _Walk(run, spec, before, observed, now, settings)
+    steps = walk.steps()
+    status = summary.status(walk.facts(steps))
+    finished = lifecycle.expiry(spec, status.finished_time, now)
+    expired = finished is not None and finished <= 0
+    waits = [wait for step in steps for wait in step.requeue]
+    waits += [wait for wait in (*walk.waits, finished) if wait is not None and wait > 0]
     return Decision(
         ensure=(*_storage(run, spec), *(want for step in steps for want in step.ensure)),
-        status=_if_due(before, status, observed, settings, now),
-        delete=_stale(run, observed, steps, before),
-        events=tuple(events),
-        requeue_after=min((wait for step in steps for wait in step.requeue), default=None),
+        status=if_due(before, status, observed, settings, now),
+        delete=_stale(run, observed, steps, before, expired),
+        events=(*(event for step in steps for event in step.events), *summary.events(before, status)),
+        requeue_after=min(waits, default=None),
     )
 
 
-def _known(status: object) -> dict[str, object]:
-    """The parts of a stored status that this version knows: a newer operator's additions do not stop an older one."""
-    raw = dict(status) if isinstance(status, dict) else {}
-    fields = {field.alias for field in Status.model_fields.values()}
-    return {key: value for key, value in raw.items() if key in fields}
+@dataclass
+class _Walk:
+    """One pass over a run's stages, in their order, up to the first one that is not done."""
+
+    run: Run
+    spec: Spec
+    before: Status
+    observed: Observed
+    now: datetime
+    settings: Settings
+    waits: list[float | None] = field(default_factory=list)
+    verdict: Verdict | None = None
+    feasible: feasibility.Feasibility | None = None
+    estimate: estimate.Estimate | None = None
+    hold: Hold | None = None
+
+    def __post_init__(self) -> None:
+        self.old = {stage.name: stage for stage in self.before.stages}
+        self.resolved = self.before.resolved or Resolved()
+        self.scores: list[Score] = list(self.before.scores)
+        self.clock = Clock(self.before.active_since, self.before.active_seconds)
+        if lifecycle.reopened(self.spec, self.before):
+            self._reopen()
+        book = self.resolved.gpu_hour_price or self.settings.price(self.spec.train.gpu_product)
+        self.price = self.spec.budget.gpu_hour_price or book
+        self.spending = lifecycle.spending(self.before, self.observed, self.price, self.now)
+        served = self._done("evaluate")
+        self.hold = lifecycle.hold(self.spec, self.spending, served)
+        self.waits.append(lifecycle.until_limit(self.spec, self.spending))
+
+    def _reopen(self) -> None:
+        """`spec.retry` was raised: what failed is tried again, with the operator's images of today and a new clock."""
+        failed = any(stage.state == "Failed" for stage in self.old.values())
+        self.old = {name: lifecycle.reopen(self.run, stage) for name, stage in self.old.items()}
+        if failed:
+            self.clock = Clock(None, 0)
+            if self.before.resolved is not None:
+                self.resolved = self.resolved.model_copy(update={"images": dict(self.settings.images)})
+
+    def steps(self) -> list[Step]:
+        """The step of every stage; those that it is not the turn of stay as they are."""
+        steps: list[Step] = []
+        upstream: dict[StageName, str] = {}
+        parent, reuse = "", False
+        for name in STAGES:
+            stage = self.old.get(name) or Stage(name=name)
+            if name in ("evaluate", "serve") and getattr(self.spec, name) is None:
+                steps.append(Step(Stage(name=name, state="Skipped", cost=stage.cost)))
+                continue
+            if self._barred(name, stage):
+                steps.append(Step(stage))
+                break
+            context = attempts.Context(
+                self.run,
+                self.spec,
+                self.observed,
+                self.now,
+                self.price,
+                self.settings,
+                upstream,
+                self._pinned() if name == "resolve" else self.resolved,
+                reuse,
+            )
+            step = self._step(context, stage, parent)
+            steps.append(isolation.isolate(context, step, self.settings))
+            if step.stage.state in DONE and stage.state not in DONE:
+                self._keep_findings(step.stage)
+            if step.stage.state not in DONE and not (name == "resolve" and self._under_way()):
+                break
+            if name == "evaluate" and steps[0].stage.state not in DONE:
+                break
+            upstream[name] = step.stage.artifact
+            parent = step.stage.fingerprint if name != "resolve" else ""
+            reuse = step.stage.state == "Reused"
+        else:
+            self.verdict = self.verdict or judge(self.spec.gates, self.scores)
+        rest = STAGES[len(steps) :]
+        return steps + [Step(self.old.get(name) or Stage(name=name)) for name in rest]
+
+    def _step(self, context: attempts.Context, stage: Stage, parent: str) -> Step:
+        """What becomes of a stage whose turn it is."""
+        name: StageName = stage.name
+        if stage.state in ENDED and name not in ("resolve", "serve"):
+            return Step(stage)
+        mark = fingerprint(self.run, self.spec, name, parent, context.resolved)
+        if name == "resolve" and stage.state in DONE and stage.fingerprint != mark:
+            stage = lifecycle.again(stage)  # the spec was edited: look again
+        if name == "serve":
+            if self.hold is not None:
+                return serving.halt(context, stage, self.hold.reason, self.hold.message)
+            return serving.advance(context, stage, mark)
+        if stage.state in ENDED:
+            return Step(stage)
+        if self.hold is not None:
+            return attempts.halt(context, stage, self.hold.reason, self.hold.message)
+        left = lifecycle.deadline_left(self.spec, self.clock, self.now)
+        if left is not None and left <= 0:
+            limit = self.spec.active_deadline_seconds
+            words = f"the run was active for its activeDeadlineSeconds of {limit}: raise them and spec.retry"
+            return attempts.fail(context, stage, reasons.DEADLINE_EXCEEDED, words)
+        self.waits.append(left)
+        return attempts.advance(context, stage, mark)
+
+    def _barred(self, name: StageName, stage: Stage) -> bool:
+        """Whether a gate, or what preflight found, keeps a stage from beginning."""
+        if name == "serve":
+            self.verdict = judge(self.spec.gates, self.scores)
+            return not self.verdict.passed
+        if name not in ("curate", "train") or stage.job_name or self.hold is not None:
+            return False
+        dumped = self.resolved.model_dump(by_alias=True, mode="json", exclude_none=True)
+        curated = self.old["curate"].results if name == "train" else None
+        self.feasible = feasibility.judge(self.spec, dumped, curated)
+        self.estimate = estimate.of(self.spec, dumped, curated or {}, Decimal(self.price))
+        return self.feasible.status == "False" and self.spec.preflight == "Enforce"
+
+    def _keep_findings(self, stage: Stage) -> None:
+        """A stage has just succeeded: what its first pod found, besides headline numbers."""
+        pods = attempts.pods_of(self.observed, stage.job_name)
+        if stage.name == "evaluate":
+            self.scores = findings.scores(pods)
+        elif stage.name == "resolve":
+            self.resolved = findings.resolved(pods, self.spec).model_copy(
+                update={
+                    "images": self.resolved.images or dict(self.settings.images),
+                    "gpu_hour_price": self.resolved.gpu_hour_price or self.settings.price(self.spec.train.gpu_product),
+                    "currency": self.settings.currency,
+                }
+            )
+        self.old[stage.name] = stage
+
+    def _pinned(self) -> Resolved:
+        """What a new look at the inputs must leave as it is: what stages have been computed from."""
+        return Resolved(
+            student=self.resolved.student if self._begun("curate") else Resolved().student,
+            sources=self.resolved.sources if self._begun("curate") else [],
+            images=self.resolved.images,
+        )
+
+    def _under_way(self) -> bool:
+        """Whether the run went on from an earlier look at its inputs, which still holds for curation and training."""
+        return self.before.resolved is not None and self._begun("curate")
+
+    def _begun(self, name: StageName) -> bool:
+        stage = self.old.get(name)
+        return stage is not None and stage.state in ("Running", *DONE)
+
+    def _done(self, name: StageName) -> bool:
+        stage = self.old.get(name)
+        return stage is not None and stage.state in DONE
+
+    def facts(self, steps: list[Step]) -> summary.Facts:
+        """All that the status is made of."""
+        return summary.Facts(
+            run=self.run,
+            spec=self.spec,
+            before=self.before,
+            stages=[step.stage for step in steps],
+            scores=self.scores,
+            verdict=self.verdict,
+            feasible=self.feasible,
+            estimate=self.estimate,
+            hold=self.hold,
+            over_budget=lifecycle.over_budget(self.spec, self.spending),
+            resolved=self.resolved if self.resolved != Resolved() else None,
+            clock=self.clock,
+            price=self.price,
+            currency=self.spec.budget.currency if self.spec.budget.gpu_hour_price else self.settings.currency,
+            now=self.now,
+        )
 
 
 def _storage(run: Run, spec: Spec) -> tuple[Want, ...]:
@@ -98,14 +241,18 @@ def _storage(run: Run, spec: Spec) -> tuple[Want, ...]:
     return (Want("PersistentVolumeClaim", "storage", names.claim(run.name)),)
 
 
-def _stale(run: Run, observed: Observed, steps: list[Step], before: Status) -> tuple[Ref, ...]:
+def _stale(run: Run, observed: Observed, steps: list[Step], before: Status, expired: bool) -> tuple[Ref, ...]:
     """Children that belong to the run and to no step of it any more: attempts gone by, a server without its gates.
+
+    Once the run's time to live is over, that is all Jobs and what they needed, but not what serves.
 
     A Job of an attempt that status does not name as ended yet is spared: its outcome and cost must be written first.
     """
     serving_wanted = any(want.role == "server" for step in steps for want in step.ensure)
     keep = {step.stage.job_name for step in steps} | {want.name for step in steps for want in step.ensure}
     keep |= {stage.job_name for stage in before.stages if stage.job_name}
+    if expired:
+        keep = {want.name for step in steps for want in step.ensure}
     server = names.server(run.name)
     refs = [
         Ref("Job", job.name, job.uid)
@@ -120,185 +267,9 @@ def _stale(run: Run, observed: Observed, steps: list[Step], before: Status) -> t
         and (
             (child.kind == "ConfigMap" and child.name not in keep)
             or (child.kind in ("Deployment", "Service") and child.name == server and not serving_wanted)
+            or (child.kind == "Service" and child.name == names.rendezvous(run.name) and expired)
+            or (child.kind == "NetworkPolicy" and child.name not in keep and expired)
         )
     ]
     asked = [ref for step in steps for ref in step.delete]
     return tuple({(ref.kind, ref.name): ref for ref in (*asked, *refs)}.values())
-
-
-def _status(
-    run: Run,
-    before: Status,
-    spec: Spec,
-    stages: list[Stage],
-    scores: list[Score],
-    verdict: Verdict | None,
-    settings: Settings,
-    price: str,
-    now: datetime,
-) -> Status:
-    current = next((stage for stage in stages if stage.state not in ("Succeeded", "Skipped")), stages[-1])
-    failed = current.state == "Failed"
-    served = current.name == "serve" and current.state == "Running"
-    complete = current.state in ("Succeeded", "Skipped") and (verdict is None or verdict.passed)
-    barred = verdict is not None and not verdict.passed
-    used = sum(float(stage.cost.gpu_seconds) for stage in stages if stage.cost is not None)
-    return Status(
-        observed_generation=run.generation,
-        phase=_phase(stages, current, failed or barred, complete),
-        stage="" if complete else current.name,
-        message=_message(current, verdict, failed, barred, served, complete),
-        conditions=_conditions(run, before, stages, current, verdict, failed, served, complete, now),
-        stages=stages,
-        progress=_percent(current),
-        score=next((f"{float(s.value):.1%} {s.benchmark}"[:32] for s in scores if s.model == "student"), ""),
-        cost=Cost(
-            spent=cost.amount(used, price),
-            currency=spec.budget.currency if spec.budget.gpu_hour_price else settings.currency,
-            gpu_seconds=cost.seconds(used),
-        ),
-        scores=scores,
-        artifacts=_artifacts(stages),
-        endpoint=ServedEndpoint(
-            url=f"http://{names.server(run.name)}.{run.namespace}.svc:{stageconfig.SERVE_PORT}/v1", model=run.name
-        )
-        if served
-        else None,
-    )
-
-
-def _phase(stages: list[Stage], current: Stage, failed: bool, complete: bool) -> Phase:
-    if failed:
-        return "Failed"
-    if complete:
-        return "Succeeded"
-    if current.name == "curate" and current.state == "Pending" and current.attempt <= 1:
-        return "Pending"
-    return _PHASES[current.name]
-
-
-def _message(current: Stage, verdict: Verdict | None, failed: bool, barred: bool, served: bool, complete: bool) -> str:
-    if barred and verdict is not None:
-        return f"gates {verdict.message}"
-    if failed:
-        return f"{current.name} failed ({current.reason}): {current.message}"[:2048]
-    if served:
-        return "the student is served"
-    if complete:
-        return "all stages have succeeded"
-    if current.message:
-        return f"{current.name}: {current.message}"[:2048]
-    return f"{current.name} attempt {max(current.attempt, 1)}"
-
-
-def _percent(current: Stage) -> str:
-    progress = current.progress
-    if progress is None or not progress.total or current.state != "Running":
-        return ""
-    return f"{min(100 * progress.done // progress.total, 100)}%"
-
-
-def _conditions(
-    run: Run,
-    before: Status,
-    stages: list[Stage],
-    current: Stage,
-    verdict: Verdict | None,
-    failed: bool,
-    served: bool,
-    complete: bool,
-    now: datetime,
-) -> list[Condition]:
-    conditions = Conditions(before.conditions, run.generation, rfc3339(now))
-    barred = verdict is not None and not verdict.passed
-    if served or complete:
-        reason = reasons.SERVED if served else reasons.COMPLETE
-        conditions.add(reasons.READY, True, reason, "the student is served" if served else "all stages have succeeded")
-    elif failed or barred:
-        reason = reasons.GATES_NOT_PASSED if barred else current.reason or reasons.FAULT
-        words = verdict.message if barred and verdict is not None else current.message
-        conditions.add(reasons.READY, False, reason, words)
-        conditions.add(reasons.STALLED, True, reason, words)
-    else:
-        reason = current.reason or (reasons.RUNNING if current.state == "Running" else reasons.PENDING)
-        conditions.add(reasons.READY, False, reason, current.message or f"{current.name} is not done")
-        conditions.add(reasons.RECONCILING, True, reason, f"{current.name} attempt {max(current.attempt, 1)}")
-    for stage in stages:
-        if stage.attempt and stage.state != "Skipped":
-            conditions.add_stage(stage)
-    if verdict is not None and run.spec.get("gates"):
-        conditions.add_gates(verdict)
-    return conditions.items
-
-
-def _artifacts(stages: list[Stage]) -> Artifacts | None:
-    made = {stage.name: stage.artifact for stage in stages if stage.state == "Succeeded"}
-    if not made:
-        return None
-    return Artifacts(
-        dataset=made.get("curate", ""),
-        model=stageconfig.trained_model(made["train"]) if "train" in made else "",
-        report=made.get("evaluate", ""),
-    )
-
-
-def _run_events(before: Status, after: Status) -> list[Event]:
-    if after.phase == before.phase:
-        return []
-    if after.phase == "Failed":
-        return [Event("Warning", "RunFailed", after.message)]
-    if after.phase == "Succeeded":
-        return [Event("Normal", "RunSucceeded", after.message)]
-    return []
-
-
-def _if_due(
-    before: Status, after: Status, observed: Observed, settings: Settings, now: datetime
-) -> dict[str, object] | None:
-    """The status to write: at once when more than progress differs, else only when the last progress is old enough."""
-    if after == before:
-        return None
-    if _steady(after) == _steady(before):
-        if not _progress_time(after):
-            return None
-        written = _progress_time(before)
-        pause = max(settings.progress_interval, observed.running_runs / _LONGEST_PAUSE_FOR_PROGRESS)
-        if written and since(written, now) < pause:
-            return None
-    return after.model_dump(by_alias=True, mode="json", exclude_none=True)
-
-
-def _progress_time(status: Status) -> str:
-    """When the progress of the stage that runs was taken; "" when none runs or none is known."""
-    running = (stage.progress for stage in status.stages if stage.state == "Running")
-    return next((progress.time for progress in running if progress is not None and progress.time), "")
-
-
-def _steady(status: Status) -> Status:
-    """A status without what changes all the time while a stage runs."""
-    still = [
-        stage.model_copy(update={"progress": None, "cost": None, "last_checkpoint": None})
-        if stage.state == "Running"
-        else stage
-        for stage in status.stages
-    ]
-    return status.model_copy(update={"stages": still, "progress": "", "cost": None})
-
-
-def _invalid(run: Run, before: Status, error: ValidationError, now: datetime) -> Decision:
-    """The stored spec is not one of this version's: written under another CRD, or with validation off."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    words = f"spec.{where}: {first['msg']}. Install the CRD of this operator's version and correct the field"
-    conditions = Conditions(before.conditions, run.generation, rfc3339(now))
-    conditions.add(reasons.READY, False, reasons.INVALID_SPEC, words)
-    conditions.add(reasons.STALLED, True, reasons.INVALID_SPEC, words)
-    after = before.model_copy(
-        update={
-            "observed_generation": run.generation,
-            "phase": "Failed",
-            "message": words[:2048],
-            "conditions": conditions.items,
-        }
-    )
-    return Decision(status=None if after == before else after.model_dump(by_alias=True, mode="json", exclude_none=True))

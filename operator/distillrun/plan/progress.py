@@ -63,6 +63,7 @@ def progress(scrape: Scrape, stage: Stage, now: datetime) -> Progress | None:
         eta_seconds=int((total - done) / rate) if rate > 0 else None,
         numbers=dict(list(numbers.items())[:NUMBERS_LIMIT]),
         time=rfc3339(now),
+        moved_time=(before.moved_time if before is not None and before.done == done else None) or rfc3339(now),
     )
 
 

@@ -9,7 +9,10 @@ TRAINED = "Trained"
 EVALUATED = "Evaluated"
 GATES_PASSED = "GatesPassed"
 SERVING = "Serving"
-STAGE_CONDITION = {"curate": CURATED, "train": TRAINED, "evaluate": EVALUATED, "serve": SERVING}
+SUSPENDED = "Suspended"
+FEASIBLE = "Feasible"
+BUDGET_EXCEEDED = "BudgetExceeded"
+STAGE_CONDITION = {"resolve": "Resolved", "curate": CURATED, "train": TRAINED, "evaluate": EVALUATED, "serve": SERVING}
 
 # Where a stage stands.
 PENDING = "Pending"
@@ -26,7 +29,16 @@ CONTAINER_NOT_CREATED = "ContainerNotCreated"
 NAME_CONFLICT = "NameConflict"
 REFUSED = "Refused"
 
+QUEUED = "Queued"
+"""The Job is suspended: Kueue has not admitted it yet, or somebody holds it."""
+PREEMPTED = "Preempted"
+"""The Job was suspended while its pods ran."""
+
 # Why an attempt ended.
+NODE_LOST = "NodeLost"
+STALLED_STAGE = "Stalled"
+RELEASED = "Released"
+DEADLINE_EXCEEDED = "DeadlineExceeded"
 DISRUPTED = "Disrupted"
 OUT_OF_MEMORY = "OutOfMemory"
 PEER_LOST = "PeerLost"
@@ -35,8 +47,13 @@ JOB_DELETED = "JobDeleted"
 RESULT_LOST = "ResultLost"
 FAULT = "Fault"
 INVALID_SPEC = "InvalidSpec"
+INVALID_STATUS = "InvalidStatus"
 
-# How a run ends.
+# How a run ends, or is held.
+INFEASIBLE = "Infeasible"
+SUPERSEDED = "Superseded"
+WITHIN_BUDGET = "WithinBudget"
+REUSED = "Reused"
 GATES_NOT_PASSED = "GatesNotPassed"
 SERVED = "Served"
 COMPLETE = "Complete"

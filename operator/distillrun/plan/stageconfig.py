@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from distillrun.api.stages import Engine, Fields
+from distillrun.api.stages import Benchmark, Engine, Fields, Source
+from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import names
 from distillrun.plan.model import Run, StageName
@@ -19,16 +22,26 @@ SERVE_PORT = 8000
 TEACHER_KEY_ENV = "DISTILLRUN_TEACHER_API_KEY"
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage builds on."""
+
+    upstream: Mapping[StageName, str]
+    """Artifacts' URIs of the stages that are done."""
+    resolved: Resolved
+    """What the spec's URIs were found to be."""
+
+
 def output(run: Run, stage: StageName, fingerprint: str) -> str:
     """URI of the folder of a stage's artifacts; runs that share storage and fingerprint share it."""
     return f"{ROOT}/{run.namespace}/{stage}/{fingerprint}/"
 
 
 def stage_config(
-    run: Run, spec: Spec, stage: StageName, fingerprint: str, attempt: int, upstream: dict[StageName, str]
+    run: Run, spec: Spec, stage: StageName, fingerprint: str, attempt: int, inputs: Inputs
 ) -> dict[str, Any]:
-    """The whole file as a dict. `upstream` maps finished stages to their artifacts' URIs."""
-    block = {"curate": _curate, "train": _train, "evaluate": _evaluate, "serve": _serve}[stage]
+    """The whole file as a dict."""
+    block = {"resolve": _resolve, "curate": _curate, "train": _train, "evaluate": _evaluate, "serve": _serve}[stage]
     return {
         "apiVersion": API_VERSION,
         "stage": stage,
@@ -37,11 +50,54 @@ def stage_config(
         "attempt": attempt,
         "output": output(run, stage, fingerprint),
         "seed": spec.seed,
-        stage: block(run, spec, fingerprint, attempt, upstream),
+        "stallTimeoutSeconds": spec.train.stall_timeout_seconds if stage == "train" else None,
+        stage: block(run, spec, fingerprint, attempt, inputs),
     }
 
 
-def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict[StageName, str]) -> dict[str, Any]:
+def _resolve(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs) -> dict[str, Any]:
+    """What is to be found. `pinned` is what the run has frozen already, and what stages have been computed from."""
+    student = spec.student.model
+    return {
+        "student": {
+            "uri": student.uri,
+            "revision": student.revision,
+            "pinned": inputs.resolved.student.revision or None,
+        },
+        "traceFormat": spec.curate.trace_format,
+        "systemPrompt": spec.curate.system_prompt,
+        "sources": [_wanted(source, inputs.resolved.source(source.name)) for source in spec.curate.sources],
+        "benchmarks": [
+            _wanted(benchmark, inputs.resolved.benchmark(benchmark.name))
+            for benchmark in (spec.evaluate.benchmarks if spec.evaluate else [])
+        ],
+    }
+
+
+def _wanted(item: Source | Benchmark, pinned: str) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "uri": item.uri,
+        "split": item.split,
+        "take": item.take,
+        "fields": _fields(item.fields),
+        "revision": item.revision,
+        "pinned": pinned or None,
+    }
+
+
+def _source(source: Source, resolved: Resolved) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "uri": source.uri,
+        "revision": resolved.source(source.name) or source.revision,
+        "split": source.split,
+        "take": source.take,
+        "fields": _fields(source.fields),
+    }
+
+
+def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs) -> dict[str, Any]:
     teacher = spec.teacher_model
     endpoint = teacher.endpoint
     key = endpoint.api_key_secret_ref
@@ -56,16 +112,7 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict
             "apiKey": {"secret": key.name, "key": key.key, "env": TEACHER_KEY_ENV} if key else None,
             "termsReference": teacher.terms.reference if teacher.terms else None,
         },
-        "sources": [
-            {
-                "name": source.name,
-                "uri": source.uri,
-                "split": source.split,
-                "take": source.take,
-                "fields": _fields(source.fields),
-            }
-            for source in spec.curate.sources
-        ],
+        "sources": [_source(source, inputs.resolved) for source in spec.curate.sources],
         "generate": {
             "samples": generate.samples,
             "temperature": float(generate.temperature),
@@ -77,13 +124,13 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict
     }
 
 
-def _train(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict[StageName, str]) -> dict[str, Any]:
+def _train(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs) -> dict[str, Any]:
     train = spec.train
     host = f"{names.job(run.name, 'train', fingerprint, attempt)}-0"
     epochs = None if train.max_steps else float(train.epochs or "3")
     return {
-        "student": _student(spec),
-        "dataset": upstream["curate"],
+        "student": _student(spec, inputs.resolved),
+        "dataset": inputs.upstream["curate"],
         "traceFormat": spec.curate.trace_format,
         "systemPrompt": spec.curate.system_prompt,
         "distributed": {
@@ -119,18 +166,19 @@ def _train(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict[
     }
 
 
-def _evaluate(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict[StageName, str]) -> dict[str, Any]:
+def _evaluate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs) -> dict[str, Any]:
     evaluate = spec.evaluate
     assert evaluate is not None
-    models = [{"name": "student", "uri": trained_model(upstream["train"]), "revision": None}]
+    models = [{"name": "student", "uri": trained_model(inputs.upstream["train"]), "revision": None}]
     if evaluate.also_base_model:
-        models.append({"name": "base", **_student(spec)})
+        models.append({"name": "base", **_student(spec, inputs.resolved)})
     return {
         "models": models,
         "benchmarks": [
             {
                 "name": benchmark.name,
                 "uri": benchmark.uri,
+                "revision": inputs.resolved.benchmark(benchmark.name) or benchmark.revision,
                 "split": benchmark.split,
                 "take": benchmark.take,
                 "fields": _fields(benchmark.fields),
@@ -148,10 +196,10 @@ def _evaluate(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: di
     }
 
 
-def _serve(run: Run, spec: Spec, fingerprint: str, attempt: int, upstream: dict[StageName, str]) -> dict[str, Any]:
+def _serve(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs) -> dict[str, Any]:
     assert spec.serve is not None
     return {
-        "model": trained_model(upstream["train"]),
+        "model": trained_model(inputs.upstream["train"]),
         "servedModelName": run.name,
         "port": SERVE_PORT,
         "engine": _engine(spec.serve.engine),
@@ -169,8 +217,8 @@ def trained_model(artifact: str) -> str:
     return f"{artifact.rstrip('/')}/model"
 
 
-def _student(spec: Spec) -> dict[str, Any]:
-    return {"uri": spec.student.model.uri, "revision": spec.student.model.revision}
+def _student(spec: Spec, resolved: Resolved) -> dict[str, Any]:
+    return {"uri": spec.student.model.uri, "revision": resolved.student.revision or spec.student.model.revision}
 
 
 def _fields(fields: Fields) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def _scheduling(pod: Pod) -> Wait | None:
     words = pod.unschedulable.strip()
     if not words:
         return None
+    if "scheduling gates" in words:
+        return Wait(reasons.QUEUED, f"pod {pod.name} waits for quota: {words}")
     claim = re.search(r'persistentvolumeclaim "([^"]+)" not found', words)
     if claim:
         return Wait(

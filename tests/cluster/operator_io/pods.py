@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.kube import Kube, wait_for
 
-NOW = "2026-01-31T12:00:00Z"
+RESOLVED = {"student": {"revision": "sha256:00"}, "sources": [], "benchmarks": []}
 
 
-def pods(kube: Kube, namespace: str, stage: str, attempt: int = 1) -> list[dict[str, Any]]:
-    """The pods of a stage's attempt."""
-    return kube.list("pods", namespace, f"distillrun.dev/stage={stage},distillrun.dev/attempt={attempt}")
+def now() -> str:
+    """The time as Kubernetes writes it. Times of long ago would be waits that have been too long."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def pods(kube: Kube, namespace: str, stage: str, attempt: int | None = 1) -> list[dict[str, Any]]:
+    """The pods of a stage's attempt, or of all its attempts."""
+    chosen = "" if attempt is None else f",distillrun.dev/attempt={attempt}"
+    return kube.list("pods", namespace, f"distillrun.dev/stage={stage}{chosen}")
 
 
 def wait_for_pods(kube: Kube, namespace: str, stage: str, count: int = 1, attempt: int = 1) -> list[dict[str, Any]]:
-    """The pods, once they are all there."""
+    """The pods, once they are all there. What has to be resolved before is, with the inputs as they are named."""
 
     def found() -> list[dict[str, Any]]:
+        for pod in pods(kube, namespace, "resolve", None) if stage != "resolve" else []:
+            if pod["status"].get("phase") == "Pending":
+                end(
+                    kube, namespace, pod, outcome="Succeeded", artifact="file:///mnt/r/", numbers={"resolved": RESOLVED}
+                )
         there = pods(kube, namespace, stage, attempt)
         return there if len(there) == count else []
 
@@ -49,10 +61,10 @@ def start(kube: Kube, namespace: str, pod: dict[str, Any], ip: str = "10.0.0.9")
             "podIP": ip,
             "podIPs": [{"ip": ip}],
             "conditions": [
-                {"type": "PodScheduled", "status": "True", "lastTransitionTime": NOW},
-                {"type": "Ready", "status": "True", "lastTransitionTime": NOW},
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()},
+                {"type": "Ready", "status": "True", "lastTransitionTime": now()},
             ],
-            "containerStatuses": container(pod, {"running": {"startedAt": NOW}}, ready=True),
+            "containerStatuses": container(pod, {"running": {"startedAt": now()}}, ready=True),
         },
     )
 
@@ -63,8 +75,8 @@ def end(kube: Kube, namespace: str, pod: dict[str, Any], code: int = 0, **messag
         "exitCode": code,
         "reason": "Error" if code else "Completed",
         "message": json.dumps(message),
-        "startedAt": NOW,
-        "finishedAt": NOW,
+        "startedAt": now(),
+        "finishedAt": now(),
     }
     set_status(
         kube,

@@ -48,8 +48,13 @@ def operator_kubeconfig(kube: Kube, namespace: str, folder: Path) -> str:
             "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": namespace}],
         },
     )
+    return kubeconfig_of(kube, "operator", namespace, folder)
+
+
+def kubeconfig_of(kube: Kube, account: str, namespace: str, folder: Path) -> str:
+    """A kubeconfig that is a service account."""
     admin = yaml.safe_load(Path(kube.kubeconfig).read_text())
-    token = kube.must("create", "token", "operator", "-n", namespace, "--duration=2h").strip()
+    token = kube.must("create", "token", account, "-n", namespace, "--duration=2h").strip()
     admin["users"] = [{"name": "operator", "user": {"token": token}}]
     for context in admin["contexts"]:
         context["context"]["user"] = "operator"
@@ -70,6 +75,15 @@ class OperatorProcess:
     @classmethod
     def start(cls, kubeconfig: str, namespace: str, log: Path, *arguments: str, wait: bool = True) -> OperatorProcess:
         """Start one that watches one namespace, and wait until it listens and its cache is filled."""
+        operator = cls.spawn(kubeconfig, namespace, log, *arguments)
+        wait_for("the operator to listen", operator.listens, 120)
+        if wait:
+            wait_for("the operator to be ready", lambda: operator.http("/readyz")[0] == 200, 60)
+        return operator
+
+    @classmethod
+    def spawn(cls, kubeconfig: str, namespace: str, log: Path, *arguments: str) -> OperatorProcess:
+        """Start one and do not wait for anything; `listens` fills in its port and identity."""
         env = {
             **os.environ,
             "KUBECONFIG": kubeconfig,
@@ -81,13 +95,16 @@ class OperatorProcess:
         command = [sys.executable, "-m", "distillrun", "operator", "--host", "127.0.0.1", "--port", "0", *arguments]
         with log.open("ab") as out:
             process = subprocess.Popen(command, env=env, stdout=out, stderr=out, cwd=ROOT)
-        operator = cls(process, log)
-        listening = wait_for("the operator to listen", lambda: operator.logged("listens on port"), 120)
+        return cls(process, log)
+
+    def listens(self) -> bool:
+        """Whether it listens by now."""
+        listening = self.logged("listens on port")
+        if listening is None:
+            return False
         words = listening["message"].split()
-        operator.identity, operator.port = words[1], int(words[-1].rstrip("."))
-        if wait:
-            wait_for("the operator to be ready", lambda: operator.http("/readyz")[0] == 200, 60)
-        return operator
+        self.identity, self.port = words[1], int(words[-1].rstrip("."))
+        return True
 
     def lines(self) -> list[dict[str, Any]]:
         """What it logged."""

@@ -16,7 +16,7 @@ from distillrun.cluster.client import Client
 from distillrun.cluster.errors import ApiError
 from distillrun.cluster.events import Recorder
 from distillrun.cluster.evidence import Evidence
-from distillrun.cluster.resources import CONFIG_MAP, EVENT, JOB, RUN, SERVICE
+from distillrun.cluster.resources import CONFIG_MAP, EVENT, JOB, NETWORK_POLICY, RUN, SERVICE
 from distillrun.plan import names
 from distillrun.plan.model import Conflict, Decision, Event, Observed, Ref, Refusal, Run, Settings, Want
 from distillrun.reconcile import Reconciler
@@ -30,9 +30,9 @@ Json = dict[str, Any]
 
 def child(run: Run, kind: str, name: str, **rest: Any) -> Json:
     """A child as the builder makes it: labels, owner, hash."""
-    versions = {"ConfigMap": "v1", "Service": "v1", "Job": "batch/v1", "PersistentVolumeClaim": "v1"}
+    versions = {"Job": "batch/v1", "NetworkPolicy": "networking.k8s.io/v1"}
     return {
-        "apiVersion": versions[kind],
+        "apiVersion": versions.get(kind, "v1"),
         "kind": kind,
         "metadata": {
             "name": name,
@@ -133,9 +133,12 @@ async def test_a_name_conflict_with_a_foreign_object_is_reported_and_the_object_
 
 async def test_a_child_of_an_earlier_run_of_that_name_is_foreign_too(world: World) -> None:
     earlier = Run(**{**world.run.__dict__, "uid": str(uuid.uuid4())})
-    # Without a check of the owner by the server: the garbage collector would take this one away in a while.
-    await world.client.create(CONFIG_MAP, world.run.namespace, child(earlier, "ConfigMap", "config"))
+    kept = child(earlier, "ConfigMap", "config")
+    kept["metadata"]["finalizers"] = ["tests.distillrun.dev/kept"]  # or the garbage collector may be first
+    await world.client.create(CONFIG_MAP, world.run.namespace, kept)
     met = await world.applier.ensure(world.run, child(world.run, "ConfigMap", "config"), immutable=True)
+    free = ("--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    world.kube.must("patch", "configmap", "config", "-n", world.run.namespace, *free)
     assert isinstance(met, Conflict)
     assert met.owner == f"an earlier run s1 (UID {earlier.uid})"
 
@@ -294,3 +297,27 @@ async def test_an_event_is_posted_once_even_by_an_operator_that_restarts(world: 
 async def test_events_that_cannot_be_posted_do_not_fail_a_pass(world: World) -> None:
     gone = Run(**{**world.run.__dict__, "namespace": "no-such-namespace"})
     await Recorder(world.client, "one").post(gone, Event("Normal", "R", "m"))
+
+
+def policy(run: Run, port: int, **rest: Any) -> Json:
+    egress = [{"ports": [{"port": port}]}]
+    return child(run, "NetworkPolicy", "isolation", spec={"podSelector": {}, "egress": egress}, **rest)
+
+
+async def test_a_new_network_policy_is_one_request_and_a_changed_one_replaces_all_rules(world: World) -> None:
+    assert await world.applier.ensure(world.run, policy(world.run, 53), immutable=False) is None
+    assert world.requests == [("create", "NetworkPolicy", 201)]
+    assert await world.applier.ensure(world.run, policy(world.run, 53), immutable=False) is None
+    assert len(world.requests) == 1
+    assert await world.applier.ensure(world.run, policy(world.run, 443, hash="h2"), immutable=False) is None
+    assert (await world.get(NETWORK_POLICY, "isolation"))["spec"]["egress"] == [
+        {"ports": [{"port": 443, "protocol": "TCP"}]}
+    ]
+
+
+async def test_a_network_policy_that_a_forgetful_operator_finds_is_brought_up_to_date(world: World) -> None:
+    await world.applier.ensure(world.run, policy(world.run, 53), immutable=False)
+    applier = Applier(world.client, Cache())
+    for _ in range(2):  # the first finds it, the second, with what the first has learned, applies
+        assert await applier.ensure(world.run, policy(world.run, 443, hash="h2"), immutable=False) is None
+    assert (await world.get(NETWORK_POLICY, "isolation"))["spec"]["egress"][0]["ports"][0]["port"] == 443

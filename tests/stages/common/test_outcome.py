@@ -57,7 +57,7 @@ def said(code: int, reason: str) -> End:
         ({"status": 1, "asked_to_stop": signal.SIGTERM, "ends": [said(65, "DiskFull")]}, 65, "DiskFull"),
         ({"status": 0, "asked_to_stop": signal.SIGTERM, "ends": [OK]}, 0, None),
         ({"status": -signal.SIGTERM}, 70, "Fault"),
-        ({"status": -signal.SIGTERM, "stalled_seconds": 600.0}, 70, "Stalled"),
+        ({"status": -signal.SIGTERM, "stalled": "no progress for 600 s"}, 70, "Stalled"),
     ],
 )
 def test_each_end_has_its_code_and_reason(facts: dict[str, Any], code: int, reason: str | None) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distillstages.common.config import Source
+from distillstages.common.blocks import Source
 from distillstages.common.exit import DataFault
 from distillstages.common.sources import Question, key_of, read_questions, unique
 

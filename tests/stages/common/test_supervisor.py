@@ -329,7 +329,7 @@ def test_kills_of_an_earlier_time_are_not_ours(supervise: Any, tmp_path: Path, v
     assert "someone else than the kernel's memory killer" in message["message"]
 
 
-def test_sigusr1_dumps_the_stack_of_every_thread_of_the_worker(supervise: Any) -> None:
+def test_sigusr1_dumps_the_stack_of_every_thread_of_the_worker_also_when_it_ends_at_once(supervise: Any) -> None:
     running = supervise("""
         worker.prepare("curate")
         def stuck_in_a_collective(): time.sleep(1000)
@@ -337,13 +337,12 @@ def test_sigusr1_dumps_the_stack_of_every_thread_of_the_worker(supervise: Any) -
         threading.Thread(target=stuck_in_a_collective, daemon=True).start()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         say("ready")
-        while not (here / "enough").exists(): time.sleep(0.05)
+        dumped = next(state.folder().glob("stacks-*"))
+        while "worker.py" not in dumped.read_text().rpartition("Current thread")[2]: time.sleep(0.01)
         sys.exit(1)
     """)
     running.wait_for("ready")
     running.process.send_signal(signal.SIGUSR1)
-    time.sleep(0.5)
-    (running.folder / "enough").write_text("1")
     _, _, log = running.end()
     assert "stuck_in_a_collective" in log
 

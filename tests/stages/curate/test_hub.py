@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.stages.curate.conftest import additions
-from tests.stages.curate.fake_hub import FakeHub
 from tests.stages.curate.fake_teacher import FakeTeacher
+from tests.stages.fake_hub import FakeHub
 
 FILES = {
     "README.md": b"---\nlicense: mit\n---\n",

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillstages.common.config import Generate
-from distillstages.common.config import Teacher as TeacherConfig
+from distillstages.common.blocks import Generate
+from distillstages.common.blocks import Teacher as TeacherConfig
 from distillstages.common.exit import ConfigFault, Temporary
 from distillstages.curate.backoff import Backoff, retry_after
 from distillstages.curate.records import Answer

@@ -173,7 +173,7 @@ def reporter(tmp_path: Path, stopping: threading.Event, tokens: list[int]) -> Re
 
     metrics = Metrics(tmp_path)
     log = StepLog(tmp_path / "metrics.jsonl", 2, metrics, Progress(metrics, unit="steps", total=10))
-    return Report(stopping, lambda: tokens[0], log=log, device=torch.device("cpu"))
+    return Report(stopping, lambda: tokens[0], log=log, metrics=Metrics(), device=torch.device("cpu"))
 
 
 def state(step: int) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distillstages.common.config import Train
+from distillstages.common.blocks import Train
 from distillstages.common.exit import ConfigFault
 from distillstages.train import plan
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distillstages.common.config import Student
+from distillstages.common.blocks import Student
 from distillstages.common.exit import DataFault
 from distillstages.demo import pupil
 from distillstages.train import student as students

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.objects import build
 from distillrun.plan import names, stageconfig
@@ -19,16 +20,30 @@ UPSTREAM: dict[StageName, str] = {
 }
 
 
-def built(stage: StageName, role: str = "job", a_run: Run | None = None) -> dict[str, Any]:
+def built(
+    stage: StageName, role: str = "job", a_run: Run | None = None, attempt: int = 1, queue: str = ""
+) -> dict[str, Any]:
     a_run = a_run or run()
-    config = stageconfig.stage_config(a_run, Spec.model_validate(dict(a_run.spec)), stage, "f" * 64, 1, UPSTREAM)
+    inputs = stageconfig.Inputs(UPSTREAM, Resolved())
+    config = stageconfig.stage_config(a_run, Spec.model_validate(dict(a_run.spec)), stage, "f" * 64, attempt, inputs)
     kinds = {"job": "Job", "server": "Deployment", "config": "ConfigMap"}
-    want = Want(kinds[role], role, "x", stage=stage, attempt=1, fingerprint="f" * 64, config=config)  # type: ignore[arg-type]
+    want = Want(
+        kinds[role],  # type: ignore[arg-type]
+        role,  # type: ignore[arg-type]
+        "x",
+        stage=stage,
+        attempt=attempt,
+        fingerprint="f" * 64,
+        config=config,
+        image=SETTINGS.images[stage],
+        queue=queue,
+    )
     return build(want, a_run, SETTINGS)
 
 
 @pytest.mark.parametrize(
-    ("stage", "role"), [("curate", "job"), ("train", "job"), ("evaluate", "job"), ("serve", "server")]
+    ("stage", "role"),
+    [("resolve", "job"), ("curate", "job"), ("train", "job"), ("evaluate", "job"), ("serve", "server")],
 )
 def test_every_pod_meets_the_restricted_pod_security_standard(stage: StageName, role: str) -> None:
     pod = built(stage, role)["spec"]["template"]["spec"]
@@ -123,3 +138,43 @@ def test_a_retained_claim_has_no_owner_and_outlives_the_run(retention: str, owne
 def test_artifacts_of_two_namespaces_lie_apart() -> None:
     one, other = (stageconfig.output(run(namespace=name), "train", "f" * 64) for name in ("a", "b"))
     assert one != other
+
+
+def test_a_queued_job_and_server_carry_kueues_labels_start_suspended_and_their_pods_do_not() -> None:
+    a_run = run(spec=spec(queueName="team", priorityClassName="urgent"))
+    for stage, role in (("train", "job"), ("serve", "server")):
+        thing = built(stage, role, a_run, queue="team")  # type: ignore[arg-type]
+        assert thing["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+        assert thing["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "urgent"
+        assert thing["spec"].get("suspend", False) is (role == "job")
+        template = thing["spec"]["template"]
+        assert not [label for label in template["metadata"]["labels"] if "kueue" in label]
+        assert "priorityClassName" not in template["spec"]
+    alone = built("train", "job", run(spec=spec(priorityClassName="urgent")))
+    assert "suspend" not in alone["spec"]
+    assert alone["spec"]["template"]["spec"]["priorityClassName"] == "urgent"
+
+
+def test_a_probe_is_one_pod_without_gpus_in_the_image_that_reads_inputs() -> None:
+    probe = built("train", attempt=0)["spec"]
+    [container] = probe["template"]["spec"]["containers"]
+    assert (probe["completions"], probe["parallelism"]) == (1, 1)
+    assert container["command"][2] == "distillstages.probe"
+    assert "nvidia.com/gpu" not in str(container["resources"])
+
+
+def test_training_pods_ask_for_the_gpu_product_that_the_run_names() -> None:
+    whole = spec()
+    whole["train"]["gpuProduct"] = "NVIDIA-H100-80GB-HBM3"
+    named = built("train", a_run=run(spec=whole))["spec"]["template"]["spec"]
+    assert named["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    assert "nodeSelector" not in built("curate", a_run=run(spec=whole))["spec"]["template"]["spec"]
+
+
+def test_a_shared_service_has_no_owner_and_says_whose_servers_answer() -> None:
+    want = Want("Service", "shared-endpoint", "chat", stage="serve")
+    service = build(want, run(spec=spec(serve={"endpointName": "chat"})), SETTINGS)
+    assert "ownerReferences" not in service["metadata"]
+    assert service["metadata"]["labels"]["distillrun.dev/endpoint"] == "chat"
+    assert service["metadata"]["annotations"]["distillrun.dev/holder-created"] == "2026-01-31T12:00:00Z"
+    assert service["spec"]["selector"]["distillrun.dev/run-uid"] == "run-uid"

@@ -129,3 +129,41 @@ def test_the_memory_of_deleted_objects_is_bounded() -> None:
     for number in range(GRAVES + 10):
         cache.remove("Job", bodies.job(f"job-{number}"))
     assert len(cache._graves) == GRAVES
+
+
+def test_a_run_comes_out_of_the_cache_as_it_went_in_and_nobody_can_change_it_there() -> None:
+    cache = Cache()
+    spec = {"seed": 1, "teacher": "ü", "train": {"betas": ["0.9", "0.95"], "maxSteps": None}}
+    cache.upsert("DistillRun", bodies.run(spec=spec, status={"phase": "Training", "stages": [{"name": "curate"}]}))
+    first = cache.run(KEY)
+    assert first is not None
+    assert (first.spec, first.status["stages"], first.uid) == (spec, [{"name": "curate"}], "uid-s1")
+    first.status["stages"].append("nonsense")
+    again = cache.run(KEY)
+    assert again is not None
+    assert again.status["stages"] == [{"name": "curate"}]
+    assert [run.status for run in cache.runs()] == [again.status]
+
+
+def test_only_runs_with_a_pod_that_waits_or_runs_are_active() -> None:
+    cache, _ = filled()
+    assert list(cache.active_runs()) == []
+    cache.upsert("Pod", bodies.pod())
+    assert [run.name for run in cache.active_runs()] == ["s1"]
+    cache.upsert("Pod", bodies.pod(version=2, phase="Succeeded"))
+    assert list(cache.active_runs()) == []
+
+
+def test_what_the_cache_knows_already_is_no_news() -> None:
+    cache, _ = filled()
+    assert not cache.has_seen("Job", bodies.job(version=5))
+    cache.upsert("Job", bodies.job(version=5))
+    assert cache.has_seen("Job", bodies.job(version=5))
+    assert cache.has_seen("Job", bodies.job(version=4))
+    assert not cache.has_seen("Job", bodies.job(version=6))
+
+
+def test_objects_without_a_version_that_can_be_compared_are_always_news() -> None:
+    cache, _ = filled()
+    cache.upsert("Job", bodies.job(version=0))
+    assert not cache.has_seen("Job", bodies.job(version=0))

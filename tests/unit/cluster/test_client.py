@@ -120,6 +120,13 @@ async def test_an_answer_that_is_no_json_is_an_error_that_shows_it() -> None:
             await client.get(JOB, "team", "a", retry=False)
 
 
+async def test_an_answer_that_is_no_text_is_an_error_too() -> None:
+    garbled = web.Response(body=b"\x1f\x8b\xff", content_type="application/json")
+    async with meeting(garbled) as (client, _):
+        with pytest.raises(ApiError, match="not a JSON object"):
+            await client.get(JOB, "team", "j", retry=False)
+
+
 async def test_a_list_is_read_page_by_page_with_its_selector() -> None:
     first = web.json_response({"items": [{"a": 1}], "metadata": {"resourceVersion": "7", "continue": "next"}})
     second = web.json_response({"items": [{"a": 2}], "metadata": {"resourceVersion": "7"}})

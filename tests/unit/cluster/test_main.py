@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from distillrun.__main__ import main
+from distillrun.__main__ import AFTER_WRITES, WHILE_LATE, Operator, main
 from distillrun.cluster.logs import JsonFormatter, about
 from distillrun.options import arguments, options
 from tests.unit.builders import run
@@ -72,3 +74,29 @@ def test_a_log_line_is_one_json_object_that_names_the_run() -> None:
     assert (told["namespace"], told["run"], told["uid"], told["stage"]) == ("team", "s1", "run-uid", "train")
     assert (told["level"], told["message"]) == ("warning", "attempt 2\nfailed")
     assert "run" not in json.loads(JsonFormatter().format(record))
+
+
+@pytest.mark.parametrize(
+    ("leading", "again", "wrote", "expected"),
+    [
+        (True, None, False, None),
+        (True, 30.0, False, 30.0),
+        (True, None, True, AFTER_WRITES),
+        (True, 30.0, True, AFTER_WRITES),
+        (True, 0.2, True, 0.2),
+        (False, 30.0, False, WHILE_LATE),
+    ],
+)
+async def test_what_a_pass_wrote_is_looked_at_again_and_without_the_lease_there_is_no_pass(
+    leading: bool, again: float | None, wrote: bool, expected: float | None
+) -> None:
+    passes: list[Any] = []
+
+    async def reconciler(key: Any) -> float | None:
+        passes.append(key)
+        return again
+
+    lease, applier = SimpleNamespace(leading=leading), SimpleNamespace(wrote=lambda key: wrote)
+    operator: Any = SimpleNamespace(lease=lease, reconciler=reconciler, applier=applier)
+    assert await Operator._pass(operator, ("team", "s1")) == expected
+    assert passes == ([("team", "s1")] if leading else [])

@@ -211,3 +211,38 @@ async def test_backoff_grows_and_is_bounded(failures: int) -> None:
     expected = min(60.0, 0.2 * 2 ** (failures - 1))
     assert 0.7 * expected < wait < 1.3 * expected
     await queue.stop()
+
+
+async def test_what_is_told_right_after_a_pass_is_one_pass_more_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distillrun.cluster.queue.PAUSE", 1.0)
+    seen: list[str] = []
+
+    async def work(key: str) -> None:
+        seen.append(key)
+
+    async with working(work) as queue:
+        queue.add_soon("a")
+        await settled(queue)
+        assert seen == ["a"], "the first is not kept waiting"
+        for _ in range(5):
+            queue.add_soon("a")
+        assert queue.idle
+        await asyncio.sleep(1.1)
+        await settled(queue)
+        assert seen == ["a", "a"]
+        queue.add("a")
+        await settled(queue)
+        assert seen == ["a", "a", "a"], "add does not wait"
+
+
+async def test_the_queue_forgets_when_it_worked_on_keys_that_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distillrun.cluster.queue.PAUSE", 0.0)
+
+    async def work(key: str) -> None:
+        await asyncio.sleep(0)
+
+    async with working(work) as queue:
+        for number in range(50):
+            queue.add(f"run-{number}")
+            await settled(queue)
+        assert len(queue._passed) == 1

@@ -9,10 +9,21 @@ from typing import Any
 import pytest
 
 from distillrun.plan import reasons
-from distillrun.plan.model import Child, Conflict, Decision, Job, Observed, Pod, Refusal, Run, Scrape
+from distillrun.plan.model import Child, Conflict, Decision, Job, Observed, Pod, Refusal, Run, Scrape, Settings
 from distillrun.plan.planner import plan
 from tests.unit.builders import SETTINGS, T0, at, ended, job, observed, pod, run, spec
+from tests.unit.conditions import check_conditions
 
+RESOLVED = {
+    "student": {"revision": "sha256:aa", "dimensions": {"modelType": "qwen2", "layers": 4, "parameters": 860_000}},
+    "sources": [{"name": "pool", "revision": "sha256:bb", "rows": 4000}],
+    "benchmarks": [{"name": "additions", "revision": "sha256:cc", "rows": 200}],
+}
+GOOD_RESOLVE = {
+    "outcome": "Succeeded",
+    "artifact": "file:///mnt/distillrun/team/resolve/w/",
+    "numbers": {"resolved": RESOLVED},
+}
 GOOD_CURATE = {"outcome": "Succeeded", "artifact": "file:///mnt/distillrun/team/curate/x/", "numbers": {"accepted": 9}}
 GOOD_TRAIN = {"outcome": "Succeeded", "artifact": "file:///mnt/distillrun/team/train/y/", "numbers": {"loss": 0.5}}
 
@@ -46,15 +57,21 @@ def condition_of(status: Mapping[str, Any] | None, kind: str) -> dict[str, Any]:
 class Play:
     """Plays a run forward: each call of `step` shows the planner what is observed and keeps the status it wants."""
 
-    def __init__(self, a_run: Run | None = None) -> None:
+    def __init__(self, a_run: Run | None = None, settings: Settings = SETTINGS) -> None:
         self.run = a_run or run()
+        self.settings = settings
         self.clock = 0.0
         self.done: list[Job | Pod | Child] = []
+        self.step(seconds=0)
+        if stage_of(self.run.status, "resolve")["state"] == "Pending" and self.run.spec.get("suspend") is not True:
+            self.complete("resolve", GOOD_RESOLVE)
 
     def step(self, *things: Job | Pod | Child, seconds: float = 10, **changes: Any) -> Decision:
         self.clock += seconds
-        decision = plan(self.run, observed(*self.done, *things, **changes), at(self.clock), SETTINGS)
+        decision = plan(self.run, observed(*self.done, *things, **changes), at(self.clock), self.settings)
         self.run = follow(self.run, decision)
+        self.last = decision
+        check_conditions(self.run.status)
         return decision
 
     def job_of(self, stage: str) -> str:
@@ -88,14 +105,29 @@ def trained() -> Play:
     return play
 
 
-def test_the_first_pass_creates_the_curation_with_its_configuration_and_says_pending() -> None:
+def test_the_first_pass_looks_at_the_inputs_and_says_pending() -> None:
     decision = plan(run(), observed(), at(1), SETTINGS)
+    assert [(want.kind, want.role, want.stage) for want in decision.ensure] == [
+        ("ConfigMap", "config", "resolve"),
+        ("Job", "job", "resolve"),
+    ]
+    assert decision.status is not None
+    assert decision.status["phase"] == "Pending"
+    assert decision.status["observedRetry"] == 0
+
+
+def test_a_resolved_run_curates_with_the_revisions_that_were_found_and_freezes_images_and_price() -> None:
+    play = Play()
+    decision = play.last
     assert [(want.kind, want.role) for want in decision.ensure] == [("ConfigMap", "config"), ("Job", "job")]
     assert decision.status is not None
     assert decision.status["phase"] == "Pending"
     assert decision.status["observedGeneration"] == 1
     assert condition_of(decision.status, reasons.RECONCILING)["status"] == "True"
     assert decision.ensure[0].config["curate"]["teacher"]["apiKey"]["secret"] == "teacher"
+    assert decision.ensure[0].config["curate"]["sources"][0]["revision"] == "sha256:bb"
+    assert decision.status["resolved"]["images"] == dict(SETTINGS.images)
+    assert decision.status["resolved"]["student"]["dimensions"]["parameters"] == 860_000
 
 
 def test_a_second_pass_over_the_same_things_writes_nothing() -> None:
@@ -328,10 +360,13 @@ def test_a_spec_edited_before_anything_ran_starts_the_stage_afresh_and_the_old_j
     edited = spec(curate={"sources": [{"name": "pool", "uri": "file:///mnt/distillrun/demo/other.jsonl"}]})
     play.run = replace(play.run, generation=2, spec=edited)
     waiting = job(name, "curate"), pod(name, stage="curate", phase="Pending", started=None)
-    decision = play.step(*waiting)
+    play.step(*waiting)
+    assert stage_of(play.run.status, "resolve")["state"] == "Pending"
+    play.done += waiting
+    decision = play.complete("resolve", GOOD_RESOLVE)
     assert play.job_of("curate") != name
     assert [want.name for want in decision.ensure if want.kind == "Job"] == [play.job_of("curate")]
-    assert [ref.name for ref in play.step(*waiting).delete] == [name]
+    assert name in [ref.name for ref in play.step(*waiting).delete]
 
 
 def test_a_job_deleted_by_hand_while_it_ran_is_followed_by_another_attempt() -> None:
@@ -370,7 +405,7 @@ def test_gpu_time_of_every_attempt_is_billed_once() -> None:
     decision = play.step(job(second, attempt=2, created=at(base), complete=True, finished=at(base + 1800)), *done)
     assert stage_of(decision.status, "train")["cost"]["gpuSeconds"] == "7200.0"
     assert decision.status is not None
-    assert decision.status["cost"] == {"spent": "7.20", "currency": "USD", "gpuSeconds": "7200.0"}
+    assert (decision.status["cost"]["spent"], decision.status["cost"]["gpuSeconds"]) == ("7.20", "7200.0")
 
 
 def test_a_pod_that_left_no_evidence_is_billed_the_whole_attempt_and_marked_estimated() -> None:
@@ -439,10 +474,27 @@ def test_the_rest_of_a_failed_jobs_pods_are_waited_for_but_not_forever() -> None
     first = play.step(failed, pod(name, 0), boom, seconds=5)
     assert stage_of(play.run.status, "train")["attempt"] == 1
     assert first.requeue_after is not None
-    play.step(failed, pod(name, 0), boom, seconds=60)
+    play.step(failed, pod(name, 0), boom, seconds=100)
     assert stage_of(play.run.status, "train")["attempt"] == 2
 
 
 def test_a_claim_template_is_wanted_in_every_pass() -> None:
     claimed = run(spec=spec(storage={"claimTemplate": {"size": "10Gi", "accessModes": ["ReadWriteMany"]}}))
     assert plan(claimed, Observed(), at(1), SETTINGS).ensure[0].role == "storage"
+
+
+def test_a_status_that_a_stranger_wrote_is_named_and_nothing_is_done_on_it() -> None:
+    play = started()
+    broken = {**play.run.status, "cost": {"spent": "x", "gpuSeconds": "lots"}}
+    decision = plan(replace(play.run, status=broken), observed(), at(90), SETTINGS)
+    assert decision.ensure == ()
+    assert decision.status is not None
+    assert condition_of(decision.status, reasons.STALLED)["reason"] == reasons.INVALID_STATUS
+    assert "status.cost" in decision.status["message"]
+    assert decision.status["stages"] == play.run.status["stages"]
+    assert plan(replace(play.run, status=decision.status), observed(), at(99), SETTINGS).status is None
+
+
+def test_a_spec_whose_teacher_is_none_of_its_models_is_named_though_the_api_server_let_it_in() -> None:
+    decision = plan(run(spec=spec(teacher="nobody")), observed(), at(1), SETTINGS)
+    assert condition_of(decision.status, reasons.STALLED)["reason"] == reasons.INVALID_SPEC

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillrun.api.stages import Gate
-from distillrun.api.status import Score
+from distillrun.api.status import Resolved, Score
 from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import cost, names, outcome, reasons
 from distillrun.plan.fingerprint import fingerprint
 from distillrun.plan.gates import judge
 from distillrun.plan.progress import flatten
-from tests.unit.builders import at, ended, job, pod, spec
+from tests.unit.builders import at, ended, job, pod, run, spec
 
 RUN_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", fullmatch=True)
 
@@ -89,13 +89,18 @@ def test_what_changes_an_output_changes_the_fingerprint_and_what_does_not_does_n
     path: str, value: Any, stages: str
 ) -> None:
     base, other = Spec.model_validate(spec()), changed(path, value)
-    differ = {s for s in ("curate", "train", "evaluate") if fingerprint(base, s, "") != fingerprint(other, s, "")}
+    found = Resolved()
+    differ = {
+        s
+        for s in ("curate", "train", "evaluate")
+        if fingerprint(run(), base, s, "", found) != fingerprint(run(), other, s, "", found)
+    }
     assert differ == set(stages.split())
 
 
 def test_a_changed_upstream_changes_every_later_fingerprint() -> None:
     base = Spec.model_validate(spec())
-    assert fingerprint(base, "train", "a") != fingerprint(base, "train", "b")
+    assert fingerprint(run(), base, "train", "a", Resolved()) != fingerprint(run(), base, "train", "b", Resolved())
 
 
 @given(st.integers(0, 10**6), st.integers(1, 64), st.integers(0, 10**6))

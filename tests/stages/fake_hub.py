@@ -1,4 +1,4 @@
-"""A fake hub: a real HTTP server with as much of the Hugging Face hub's API as reading a data set repository needs."""
+"""A fake hub: a real HTTP server with as much of the Hugging Face hub's API as reading a repository needs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """Holds one data set repository, `owner/name`, with the files given. A context manager."""
+    """Holds one repository, `owner/name`, with the files given, at the commit SHA, which is its branch main. A context
+    manager. Setting `sha` is what a push does; the earlier commit is gone then."""
 
-    def __init__(self, repository: str, files: dict[str, bytes]) -> None:
+    def __init__(self, repository: str, files: dict[str, bytes], *, kind: str = "datasets") -> None:
         self.repository = repository
         self.files = files
+        self.kind = kind
+        self.sha = SHA
         self.seen: list[str] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.server.daemon_threads = True
@@ -35,7 +38,7 @@ class FakeHub:
         """The repository as the API describes it."""
         return {
             "id": self.repository,
-            "sha": SHA,
+            "sha": self.sha,
             "private": False,
             "gated": False,
             "disabled": False,
@@ -75,15 +78,19 @@ class FakeHub:
             def _route(self, body: bytes) -> None:
                 path = self.path.partition("?")[0]
                 hub.seen.append(f"{self.command} {path}")
-                api = f"/api/datasets/{hub.repository}"
-                if path == api or re.fullmatch(re.escape(api) + r"/revision/[^/]+", path):
+                api = f"/api/{hub.kind}/{hub.repository}"
+                place = f"/datasets/{hub.repository}" if hub.kind == "datasets" else f"/{hub.repository}"
+                asked_for = re.search(r"/(?:revision|tree|paths-info|resolve)/([^/]+)", path)
+                if asked_for and path.startswith((api, place)) and asked_for[1] not in ("main", hub.sha):
+                    self._send(404, b'{"error":"Invalid rev id"}', {"X-Error-Code": "RevisionNotFound"})
+                elif path == api or re.fullmatch(re.escape(api) + r"/revision/[^/]+", path):
                     self._json(hub.info())
                 elif match := re.fullmatch(re.escape(api) + r"/tree/[^/]+(?:/(.*))?", path):
                     self._json(hub.entries(match[1] or ""))
                 elif re.fullmatch(re.escape(api) + r"/paths-info/[^/]+", path):
                     asked = json.loads(body)["paths"]
                     self._json([hub.entry(p) for p in asked if p in hub.files])
-                elif match := re.fullmatch(f"/datasets/{re.escape(hub.repository)}/resolve/[^/]+/(.+)", path):
+                elif match := re.fullmatch(re.escape(place) + "/resolve/[^/]+/(.+)", path):
                     self._file(match[1])
                 else:
                     self._send(404, b'{"error":"Repository not found"}', {"X-Error-Code": "RepoNotFound"})
@@ -96,7 +103,7 @@ class FakeHub:
                     self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
                     return
                 data = hub.files[name]
-                headers = {"ETag": f'"{hub.entry(name)["oid"]}"', "X-Repo-Commit": SHA, "Accept-Ranges": "bytes"}
+                headers = {"ETag": f'"{hub.entry(name)["oid"]}"', "X-Repo-Commit": hub.sha, "Accept-Ranges": "bytes"}
                 wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
                 if wanted:
                     start, end = int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)

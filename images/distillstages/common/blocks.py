@@ -1,0 +1,268 @@
+"""The blocks of stage.yaml as pydantic models: what each stage is told about its own work."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from distillstages.common.traceformat import TraceFormat
+
+Uri = Annotated[str, Field(pattern=r"^(file:///|s3://|hf://).+", max_length=2048)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")]
+PositiveInt = Annotated[int, Field(ge=1)]
+Revision = Annotated[str, Field(min_length=1, max_length=256)] | None
+
+
+class Model(BaseModel):
+    """camelCase in the file, snake_case in the code, nothing unknown, immutable once read."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, allow_inf_nan=False
+    )
+
+
+class ApiKey(Model):
+    """Where a key comes from: the environment variable `env` holds it, `secret` and `key` name it in messages."""
+
+    secret: str
+    key: str
+    env: str = "DISTILLRUN_TEACHER_API_KEY"
+
+
+class Teacher(Model):
+    """An OpenAI-compatible endpoint. `url` ends before /chat/completions."""
+
+    name: str
+    url: Annotated[str, Field(pattern=r"^https?://.+")]
+    model: Annotated[str, Field(min_length=1)]
+    max_concurrency: PositiveInt = 64
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    max_attempts_per_request: PositiveInt = 8
+    terms_reference: str | None = None
+    api_key: ApiKey | None = None
+
+
+class Fields(Model):
+    """The names of a source's columns. `id` null: rows are named by a hash of source and question."""
+
+    question: str = "question"
+    answer: str = "answer"
+    id: str | None = None
+
+
+class Source(Model):
+    """Rows of questions: one file, a directory or a glob of .jsonl, .parquet or .csv; hf:// takes the split.
+
+    `revision`: a hub's commit, branch or tag, or the content identity of files (see identity.py): exactly that is read,
+    or nothing."""
+
+    name: Name
+    uri: Uri
+    revision: Revision = None
+    split: str = "train"
+    take: PositiveInt | None = None
+    fields: Fields = Fields()
+
+
+class Student(Model):
+    """The model to train: a directory (file://, s3://) or a hub id (hf://owner/name)."""
+
+    uri: Uri
+    revision: Revision = None
+
+
+class InputToResolve(Source):
+    """A source or benchmark. `pinned`: the revision that an earlier resolve of this run froze; it is kept."""
+
+    pinned: Revision = None
+
+
+class StudentToResolve(Student):
+    """The student. `pinned` as in InputToResolve."""
+
+    pinned: Revision = None
+
+
+class Resolve(Model):
+    """The block of the resolve stage: every input of the run."""
+
+    student: StudentToResolve
+    trace_format: TraceFormat = "Think"
+    system_prompt: str | None = None
+    sources: list[InputToResolve] = []
+    benchmarks: list[InputToResolve] = []
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        unique([s.name for s in self.sources], "source")
+        unique([b.name for b in self.benchmarks], "benchmark")
+        return self
+
+
+class Generate(Model):
+    """How the teacher is asked. `samples` answers a question."""
+
+    samples: Annotated[int, Field(ge=1, le=64)] = 1
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: PositiveInt = 16384
+    system_prompt: str | None = None
+
+
+class Verify(Model):
+    """Limits of the answer check, seconds an answer."""
+
+    timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+
+
+class Curate(Model):
+    """The block of the curate stage."""
+
+    teacher: Teacher
+    sources: Annotated[list[Source], Field(min_length=1)]
+    generate: Generate = Generate()
+    verify: Verify = Verify()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        unique([s.name for s in self.sources], "source")
+        return self
+
+
+class Distributed(Model):
+    """The ranks. The rank of this node is JOB_COMPLETION_INDEX."""
+
+    nodes: PositiveInt = 1
+    processes_per_node: PositiveInt = 1
+    master_address: str = "127.0.0.1"
+    master_port: Annotated[int, Field(ge=1, le=65535)] = 29500
+
+    @property
+    def ranks(self) -> int:
+        """Processes in all."""
+        return self.nodes * self.processes_per_node
+
+
+class DeepSpeed(Model):
+    """`config` is merged over ours; keys that we own are refused by the stage with a message."""
+
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 3
+    offload_optimizer: bool = True
+    offload_parameters: bool = True
+    config: dict[str, Any] = {}
+
+
+class Checkpoint(Model):
+    """A checkpoint every so many optimizer steps; the newest `keep` stay."""
+
+    every_steps: PositiveInt = 100
+    keep: PositiveInt = 2
+
+
+class Train(Model):
+    """The block of the train stage. Exactly one of `epochs` and `max_steps` is set."""
+
+    student: Student
+    dataset: Uri
+    trace_format: TraceFormat = "Think"
+    system_prompt: str | None = None
+    distributed: Distributed = Distributed()
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    max_steps: PositiveInt | None = None
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    schedule: Literal["Cosine", "Linear", "Constant"] = "Cosine"
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    global_batch_size: PositiveInt = 16
+    micro_batch_size: PositiveInt = 1
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_sequence_length: PositiveInt = 32768
+    on_overlong: Literal["Fail", "Drop", "Truncate"] = "Fail"
+    loss_on: Literal["Completion", "All"] = "Completion"
+    loss_normalization: Literal["Token", "Sequence"] = "Token"
+    precision: Literal["BF16", "FP32"] = "BF16"
+    gradient_checkpointing: bool = True
+    deepspeed: DeepSpeed = DeepSpeed()
+    checkpoint: Checkpoint = Checkpoint()
+    trainer_args: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError(f"set exactly one of epochs ({self.epochs}) and maxSteps ({self.max_steps})")
+        return self
+
+
+class EvaluatedModel(Model):
+    """A model to score, by the name it has in the report."""
+
+    name: Name
+    uri: Uri
+    revision: Revision = None
+
+
+class Benchmark(Model):
+    """A set of questions with answers, and how they are asked."""
+
+    name: Name
+    uri: Uri
+    revision: Revision = None
+    split: str = "test"
+    take: PositiveInt | None = None
+    fields: Fields = Fields()
+    samples: Annotated[int, Field(ge=1, le=64)] = 1
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: PositiveInt = 32768
+    grader: Literal["Math"] = "Math"
+
+
+class Engine(Model):
+    """vLLM's settings while evaluating. `max_model_length` null: the model's own."""
+
+    tensor_parallel: PositiveInt = 1
+    max_model_length: PositiveInt | None = None
+    max_concurrency: PositiveInt = 64
+    vllm_args: list[str] = []
+
+
+class ServeEngine(Model):
+    """vLLM's settings while serving."""
+
+    tensor_parallel: PositiveInt = 1
+    max_model_length: PositiveInt | None = None
+    vllm_args: list[str] = []
+
+
+class Evaluate(Model):
+    """The block of the evaluate stage."""
+
+    models: Annotated[list[EvaluatedModel], Field(min_length=1)]
+    benchmarks: Annotated[list[Benchmark], Field(min_length=1)]
+    engine: Engine = Engine()
+    trace_format: TraceFormat = "Think"
+    system_prompt: str | None = None
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        unique([m.name for m in self.models], "model")
+        unique([b.name for b in self.benchmarks], "benchmark")
+        return self
+
+
+class Serve(Model):
+    """The block of the serve stage."""
+
+    model: Uri
+    served_model_name: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    engine: ServeEngine = ServeEngine()
+
+
+def unique(names: list[str], what: str) -> None:
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise ValueError(f"{what} name {twice[0]!r} is given twice, every {what} needs a name of its own")

@@ -1,0 +1,95 @@
+"""Sources and benchmarks: pinned, and their first rows held against the mapping of fields."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Final
+
+from distillstages.common import identity, reasons, sources
+from distillstages.common.blocks import InputToResolve
+from distillstages.common.exit import DataFault, StageError
+from distillstages.resolve.pins import pin
+
+_FIRST_ROWS: Final = 1000
+# So much is read to its end: every row is checked, and counted.
+_WHOLE_BYTES: Final = 64 << 20
+
+
+def resolve(given: InputToResolve) -> dict[str, Any]:
+    """{"name", "revision", "rows"}; `rows` as the stage will use them (after `take`), None where counting would mean
+    reading it all. Raises DataFault (SourceNotFound, SourceUnreadable, SourceEmpty, RowBroken, FieldMissing,
+    InputChanged), ConfigFault, Temporary; the sentence names the source and the row."""
+    try:
+        if given.uri.startswith("hf://"):
+            revision = pin(given.uri, given.revision, given.pinned)
+            return {"name": given.name, "revision": revision, "rows": _check(given, revision)}
+        filesystem, paths = sources.files(given)
+        for expected in (given.pinned, given.revision):
+            identity.check(f"source {given.name!r}", given.uri, expected, filesystem, paths)
+        # The rows are checked before the contents are hashed: what is wrong with them is known sooner.
+        rows = _check(given, None)
+        revision = given.pinned or given.revision or identity.of_files(filesystem, paths)
+        return {"name": given.name, "revision": revision, "rows": rows}
+    except StageError as error:
+        if repr(given.name) not in error.message:
+            error.message = f"source {given.name!r}: {error.message}"
+        raise
+
+
+def _check(given: InputToResolve, revision: str | None) -> int | None:
+    """Hold the first rows against the mapping; the number of rows where it is known."""
+    source = given.model_copy(update={"revision": revision})
+    limit = None if _is_small(source) else _FIRST_ROWS
+    number = 0
+    wanted = itertools.islice(sources.rows(source), source.take)
+    for where, row_number, row in itertools.islice(wanted, limit):
+        place = f"{where} row {row_number}"
+        if number == 0:
+            _check_columns(source, place, row)
+        sources.question_of(source, place, row)
+        number += 1
+    if number == 0:
+        raise sources.no_rows(source)
+    if limit is None or number < limit or number == source.take:
+        return number
+    total = _parquet_rows(source)
+    return min(total, source.take or total) if total is not None else None
+
+
+def _check_columns(source: InputToResolve, place: str, row: Any) -> None:
+    """All columns that are missing, in one sentence."""
+    fields = source.fields
+    missing = [name for name in (fields.question, fields.answer, fields.id) if name and name not in row]
+    if len(missing) > 1:
+        there = ", ".join(sorted(map(str, row))[:20]) or "none"
+        raise DataFault(
+            f"{place}: no fields {', '.join(map(repr, missing))}; fields found: {there}. Map them with fields",
+            reason=reasons.FIELD_MISSING,
+        )
+
+
+def _is_small(source: InputToResolve) -> bool:
+    """Whether all of it may be read: files of ours, not of the hub, and not too much."""
+    if source.uri.startswith("hf://"):
+        return False
+    filesystem, paths = sources.files(source)
+    return sum(int(filesystem.info(path)["size"]) for path in paths) <= _WHOLE_BYTES
+
+
+def _parquet_rows(source: InputToResolve) -> int | None:
+    """Rows by the files' own footers, None where there are other files, or a repository whose layout decides."""
+    import pyarrow.parquet
+
+    if sources.is_hub_repository(source.uri):
+        return None
+    filesystem, paths = sources.files(source)
+    if not all(path.endswith(".parquet") for path in paths):
+        return None
+    rows = 0
+    for path in paths:
+        try:
+            with filesystem.open(path, "rb") as file:
+                rows += pyarrow.parquet.ParquetFile(file).metadata.num_rows
+        except Exception as error:
+            raise sources.unreadable(filesystem.unstrip_protocol(path), error) from error
+    return rows

@@ -1,0 +1,36 @@
+"""The answer in the termination message, in a form that fits its 4,096 bytes for any number of inputs.
+
+Entries of sources and benchmarks stand in the order of the configuration. Their form, the first that fits:
+{"name", "revision", "rows"}, else [revision, rows], else revision alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from distillstages.common.termination import MAX_BYTES, Termination
+
+Entry = Mapping[str, Any]
+
+_FORMS: Final[tuple[Callable[[Entry], Any], ...]] = (
+    lambda entry: dict(entry),
+    lambda entry: [entry["revision"], entry["rows"]],
+    lambda entry: entry["revision"],
+)
+
+
+def numbers(
+    student: Mapping[str, Any], sources: Sequence[Entry], benchmarks: Sequence[Entry], artifact: str
+) -> dict[str, Any]:
+    """The `numbers` of the message; `artifact` is the URI that stands beside them."""
+    for form in _FORMS:
+        resolved = {
+            "student": dict(student),
+            "sources": [form(entry) for entry in sources],
+            "benchmarks": [form(entry) for entry in benchmarks],
+        }
+        found = {"resolved": resolved}
+        if len(Termination.succeeded(artifact, found).dump()) <= MAX_BYTES:
+            break
+    return found

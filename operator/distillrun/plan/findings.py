@@ -1,0 +1,75 @@
+"""What a stage's first pod left in its termination message besides headline numbers: scores, and what was resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from distillrun.api.status import Resolved, Score
+from distillrun.api.v1alpha1 import Spec
+from distillrun.plan import outcome
+from distillrun.plan.model import Pod
+
+
+def scores(pods: Sequence[Pod]) -> list[Score]:
+    """The scores that an evaluation's first pod left. Raises nothing: what is malformed is left out."""
+    end = outcome.success(pods)
+    raw = (end.numbers or {}).get("scores") if end else None
+    found: list[Score] = []
+    for item in raw if isinstance(raw, list) else []:
+        try:
+            found.append(
+                Score(
+                    benchmark=item["benchmark"],
+                    model=item["model"],
+                    metric=item["metric"],
+                    value=f"{float(item['value']):.4f}",
+                    low=f"{float(item['low']):.4f}",
+                    high=f"{float(item['high']):.4f}",
+                    samples=int(item["n"]),
+                )
+            )
+        except (KeyError, TypeError, ValueError):
+            continue
+    return found[:128]
+
+
+def resolved(pods: Sequence[Pod], spec: Spec) -> Resolved:
+    """What the resolve stage's pod found. Raises nothing: a part that is malformed counts as not found.
+
+    Entries come in the order of the spec: as objects, or, to fit a termination message, as [revision, rows] or as the
+    revision alone.
+    """
+    end = outcome.success(pods)
+    raw = (end.numbers or {}).get("resolved") if end else None
+    if not isinstance(raw, Mapping):
+        return Resolved()
+    benchmarks = spec.evaluate.benchmarks if spec.evaluate else []
+    parts = {
+        "student": raw.get("student"),
+        "sources": _entries(raw.get("sources"), [source.name for source in spec.curate.sources]),
+        "benchmarks": _entries(raw.get("benchmarks"), [benchmark.name for benchmark in benchmarks]),
+    }
+    found: dict[str, object] = {}
+    for part, value in parts.items():
+        try:
+            Resolved.model_validate({part: value})
+        except ValidationError:
+            continue
+        found[part] = value
+    return Resolved.model_validate(found)
+
+
+def _entries(raw: Any, names: Sequence[str]) -> list[Any]:
+    """Entries with their names and revisions, whichever of the three forms they came in."""
+    found: list[Any] = []
+    for name, entry in zip(names, raw if isinstance(raw, list) else (), strict=False):
+        if isinstance(entry, str):
+            found.append({"name": name, "revision": entry})
+        elif isinstance(entry, list):
+            found.append(dict(zip(("revision", "rows"), entry, strict=False), name=name))
+        else:
+            found.append(entry)
+    return found
