@@ -19,8 +19,12 @@ ENDED: tuple[StageState, ...] = (*DONE, "Failed")
 Text = Annotated[str, Field(max_length=2048)]
 Number = Annotated[str, Field(max_length=32)]
 """A decimal number as a string."""
-Amount = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?)?$", max_length=32)]
-"""A number, not negative, that later passes calculate with; empty: not known."""
+Amount = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$", max_length=32)]
+"""A number, not negative, that later passes calculate with."""
+LARGEST = 10**15 - 1
+"""No cost and no time is larger: later passes calculate with it, and it stays within the digits of their arithmetic."""
+Tally = Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,4})?$")]
+"""A cost or GPU-seconds, summed up over passes."""
 Numbers = Annotated[dict[str, Number], Field(max_length=48)]
 
 
@@ -58,9 +62,9 @@ class LastCheckpoint(ApiModel):
 class StageCost(ApiModel):
     """What a stage has used."""
 
-    amount: Amount = Field(default="0", description="Cost in the run's currency.")
-    gpu_seconds: Amount = Field(default="0", description="GPU-seconds of all its pods, node assignment to end.")
-    settled_gpu_seconds: Amount = Field(default="0", description="The part of attempts that have ended.")
+    amount: Tally = Field(default="0", description="Cost in the run's currency.")
+    gpu_seconds: Tally = Field(default="0", description="GPU-seconds of all its pods, node assignment to end.")
+    settled_gpu_seconds: Tally = Field(default="0", description="The part of attempts that have ended.")
     estimated: bool = Field(default=False, description="Whether evidence was gone and the upper bound was taken.")
     since: Time | None = Field(
         default=None, description="When the first GPU of the attempt at hand was taken; unset: none was yet."
@@ -97,12 +101,14 @@ class Stage(ApiModel):
 class Cost(ApiModel):
     """What the run has used up to now, and what it was expected to use."""
 
-    estimated: Amount = Field(default="", description="Expected cost of training in `currency`; empty: not known.")
+    estimated: Annotated[str, Field(pattern=r"^([0-9]{1,15}(\.[0-9]{1,4})?)?$")] = Field(
+        default="", description="Expected cost of training in `currency`; empty: not known."
+    )
     estimated_seconds: int | None = Field(default=None, description="Expected seconds of training.")
     method: Annotated[str, Field(max_length=512)] = Field(default="", description="How the estimate was made.")
-    spent: Amount = Field(default="0", description="Cost of all stages in `currency`.")
+    spent: Tally = Field(default="0", description="Cost of all stages in `currency`.")
     currency: Annotated[str, Field(max_length=3)] = Field(default="USD", description="ISO 4217 code.")
-    gpu_seconds: Amount = Field(default="0", description="GPU-seconds of all pods, node assignment to end.")
+    gpu_seconds: Tally = Field(default="0", description="GPU-seconds of all pods, node assignment to end.")
 
 
 class Score(ApiModel):
@@ -132,7 +138,9 @@ class ServedEndpoint(ApiModel):
     model: Annotated[str, Field(max_length=253)] = Field(description="Model name to ask for.")
 
 
-Count = Annotated[int, Field(ge=0, le=2**53)]
+MOST = 2**53
+"""The largest count: beyond it, a JSON reader that knows only doubles would read another number."""
+Count = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class Dimensions(ApiModel):

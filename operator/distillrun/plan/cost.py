@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 
+from distillrun.api.status import LARGEST
 from distillrun.plan.model import Job, Pod
 
 
@@ -59,11 +60,11 @@ def attempt_gpu_seconds(
 
 def amount(gpu_seconds: float, price: str) -> str:
     """Cost of GPU-seconds at a price per GPU hour, rounded to cents (four digits below one unit)."""
-    value = Decimal(repr(gpu_seconds)) * Decimal(price) / Decimal(3600)
+    value = min(Decimal(repr(gpu_seconds)) * Decimal(price) / 3600, Decimal(LARGEST))
     digits = Decimal("0.01") if value >= 1 else Decimal("0.0001")
     return format(value.quantize(digits, rounding=ROUND_HALF_UP), "f")
 
 
 def seconds(value: float) -> str:
     """GPU-seconds as status holds them."""
-    return format(Decimal(repr(value)).quantize(Decimal("0.1"), rounding=ROUND_HALF_UP), "f")
+    return format(min(Decimal(repr(value)), Decimal(LARGEST)).quantize(Decimal("0.1"), rounding=ROUND_HALF_UP), "f")

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from distillrun.api.status import MOST
 from distillrun.plan import reasons
+from distillrun.plan.lifecycle import Clock
 from distillrun.plan.model import Child
 from tests.unit.builders import SETTINGS, at, ended, job, pod, run, spec
 from tests.unit.plan.test_planner import (
@@ -470,3 +472,7 @@ def test_a_newer_runs_hold_on_a_shared_service_is_not_fought_over() -> None:
     assert "delete or suspend this run" in condition_of(play.run.status, reasons.SERVING)["message"]
     gone = play.step(server, endpoint=shared("newer", 500), endpoint_orphaned=True)
     assert "shared-endpoint" in [want.role for want in gone.ensure]
+
+
+def test_active_time_that_a_stranger_wrote_never_grows_over_what_status_holds() -> None:
+    assert Clock("0001-01-01T00:00:00Z", MOST - 1).after(False, at(0)) == Clock(None, MOST)
