@@ -191,7 +191,9 @@ class Resolved(ApiModel):
     images: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=8)] = Field(
         default_factory=dict, description="The operator's images of that day, by stage."
     )
-    gpu_hour_price: Amount = Field(default="", description="Price of a GPU hour by the operator's price book.")
+    gpu_hour_price: Amount | None = Field(
+        default=None, description="Price of a GPU hour by the operator's price book; unset: not frozen yet."
+    )
     currency: Annotated[str, Field(max_length=3)] = Field(default="", description="Currency of that price.")
 
     def source(self, name: str) -> str:
