@@ -6,6 +6,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-$(shell cat requirements/uv.txt requirements/dev.txt 2>/dev/null | sha256sum | cut -c1-16)
 export PYTHONPATH := operator:images
+# Three at once on two cores: much of what tests do is wait. tests/conftest.py says who runs what.
+PYTEST := $(PY) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock generate verify lint binaries images cluster-up cluster-down kubeconfig demo demo-clean \
@@ -67,7 +69,7 @@ demo-clean: venv ## remove the demo from the cluster
 
 test: lint binaries ## everything: unit, stages, charts, API server, node
 	$(PYTHON) hack/images/build.py
-	$(PY) -m pytest -m "not full and not vllm"
+	$(PYTEST) --durations 40 -m "not full and not vllm"
 
 test-unit: venv ## the fast part
 	$(PY) -m pytest tests/unit
@@ -86,7 +88,7 @@ test-e2e: venv ## on a real node
 
 test-full: lint binaries ## all that `make test` leaves out or samples, too
 	$(PYTHON) hack/images/build.py
-	$(PY) -m pytest -m "not vllm"
+	$(PYTEST) --durations 40 -m "not vllm"
 
 bench-operator: venv binaries ## the operator: latency, takeover; then RUNS (100,500,2000) at once beside JobSet and Trainer (own control planes, about an hour; RUNS=100: 8 minutes)
 	$(PY) hack/bench/measure_operator.py
