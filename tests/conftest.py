@@ -8,6 +8,7 @@ run alone.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item, name in groups.items():
         item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=lambda item: rank(groups[item]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Stop when xdist did not take the groups: tests of the one node would tear it down for each other."""
+    lost = [name for name in ids if "@" not in name]
+    if node.config.getvalue("dist") == "loadgroup" and lost:
+        message = f"pytest {pytest.__version__} and pytest-xdist lose groups ({lost[0]}): see requirements/dev.in"
+        pytest.exit(message, returncode=4)
