@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from distillstages.common import hub, modelfiles, reasons
+from distillstages.common import hub, modelcopy, modelfiles, reasons
 from distillstages.common.artifacts import local_path, storage_errors
 from distillstages.common.exit import ConfigFault, DataFault
 
@@ -77,17 +77,20 @@ def check_arguments(arguments: Sequence[str]) -> None:
 def resolve(name: str, uri: str, revision: str | None) -> EngineModel:
     """The model at a URI, checked as far as it can be without loading it. `name` is for messages.
 
-    Raises DataFault (ModelNotFound, StudentNoTokenizer, NoChatTemplate, InputChanged) and ConfigFault for a URI that
-    vLLM cannot load from."""
+    One at s3:// is copied first. Raises DataFault (ModelNotFound, StudentNoTokenizer, NoChatTemplate, InputChanged,
+    SourceUnreadable, DiskFull), ConfigFault for a URI that vLLM cannot load from, Temporary."""
     if uri.startswith("hf://"):
         place = hub.place(uri)
         return EngineModel(place.repository, revision or place.revision or None, is_local=False)
-    if not uri.startswith("file://"):
-        raise ConfigFault(f"model {name!r}: {uri} cannot be served, expected file:// (a folder) or hf:// (a hub id)")
-    folder = local_path(uri)
+    if not uri.startswith(("file://", "s3://")):
+        raise ConfigFault(
+            f"model {name!r}: {uri} cannot be served, expected file:// or s3:// (a folder) or hf:// (a hub id)"
+        )
+    what = f"model {name!r}"
+    folder = local_path(uri) if uri.startswith("file://") else modelcopy.local_copy(what, uri, revision)
     _check_folder(name, folder)
     with storage_errors(str(folder)):
-        modelfiles.check(f"model {name!r}", uri, revision)
+        modelfiles.check(what, uri, revision)
     return EngineModel(str(folder))
 
 

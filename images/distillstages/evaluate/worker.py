@@ -35,9 +35,9 @@ def body(context: Context) -> Mapping[str, Any]:
     config = context.config.evaluate
     assert config is not None
     names = artifact_names(config)
-    models = {m.name: enginemodel.resolve(m.name, m.uri, m.revision) for m in config.models}
     enginemodel.check_arguments(config.engine.vllm_args)
     examinations = [examine(b) for b in config.benchmarks]
+    models = {m.name: enginemodel.resolve(m.name, m.uri, m.revision) for m in config.models}
     with ExitStack() as stack:
         work = _work_folder(context, stack)
         evaluation = _Evaluation(context, config, examinations, work)

@@ -7,13 +7,12 @@ chat template before training, and that very tokenizer is saved with the final m
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from distillstages.common import hub, modelfiles, reasons, traceformat
+from distillstages.common import hub, modelcopy, modelfiles, reasons, traceformat
 from distillstages.common.artifacts import local_path
 from distillstages.common.blocks import Student
 from distillstages.common.exit import DataFault, Temporary
@@ -66,7 +65,7 @@ def fetch(student: Student, *, check: bool = True) -> Path:
         place = hub.place(student.uri)
         folder = _from_hub(place.repository, student.revision or place.revision or None)
     else:
-        folder = _from_store(student.uri)
+        folder = modelcopy.local_copy("student", student.uri, student.revision, missing=reasons.STUDENT_NOT_FOUND)
     if not folder.is_dir():
         raise DataFault(f"student {student.uri}: there is no such folder", reason=reasons.STUDENT_NOT_FOUND)
     if not (folder / "config.json").is_file():
@@ -193,15 +192,3 @@ def _from_hub(name: str, revision: str | None) -> Path:
         ) from error
     except (HfHubHTTPError, OSError) as error:
         raise Temporary(f"student hf://{name}: the hub does not answer: {first_line(error)}") from error
-
-
-def _from_store(uri: str) -> Path:
-    import fsspec
-
-    store, path = fsspec.core.url_to_fs(uri)
-    folder = Path(tempfile.mkdtemp(prefix="student-"))
-    try:
-        store.get(path.rstrip("/") + "/", str(folder) + "/", recursive=True)
-    except FileNotFoundError as error:
-        raise DataFault(f"student {uri}: there is no such folder", reason=reasons.STUDENT_NOT_FOUND) from error
-    return folder

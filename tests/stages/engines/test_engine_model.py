@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from distillstages.common.engine import Launch
@@ -100,5 +102,20 @@ def test_a_folder_that_lacks_a_part_is_refused(tmp_path: Path, file: str, reason
 
 
 def test_a_place_that_vllm_cannot_load_from_is_refused() -> None:
-    with pytest.raises(ConfigFault, match=r"s3://bucket/m cannot be served, expected file://"):
-        resolve("m", "s3://bucket/m", None)
+    with pytest.raises(ConfigFault, match=r"gs://bucket/m cannot be served, expected file:// or s3://"):
+        resolve("m", "gs://bucket/m", None)
+
+
+def test_a_model_in_an_object_store_is_copied_and_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model = make_model(tmp_path / "m")
+    (model.folder / "tokenizer.json").unlink()
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda uri: (fsspec.filesystem("file"), str(model.folder)))
+    with pytest.raises(DataFault, match="holds no tokenizer"):
+        resolve("base", "s3://bucket/m", None)
+    whole = make_model(tmp_path / "whole")
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda uri: (fsspec.filesystem("file"), str(whole.folder)))
+    copied = resolve("base", "s3://bucket/whole", None)
+    assert copied.is_local
+    assert Path(copied.argument).parent == tmp_path
+    assert (Path(copied.argument) / "config.json").read_bytes() == (whole.folder / "config.json").read_bytes()

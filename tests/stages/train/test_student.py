@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def test_a_folder_without_a_model_says_what_lies_there(tmp_path: Path) -> None:
 def test_a_student_in_an_object_store_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     store = fsspec.filesystem("memory")
     store.pipe_file("/models/tiny/config.json", b"{}")
     monkeypatch.setattr(fsspec.core, "url_to_fs", lambda uri: (store, "/models/tiny"))
