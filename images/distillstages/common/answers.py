@@ -7,7 +7,6 @@ mentions 42 has answered 7.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from typing import Final
 
 MAX_ANSWER_CHARS: Final = 2000
@@ -31,7 +30,6 @@ _MATHS: Final = re.compile(r"\$\$(.{1,500}?)\$\$|\$(.{1,500}?)\$|\\\((.{1,500}?)
 _BETWEEN_BOXES: Final = re.compile(
     r"[\s$]{0,10}(?:,|and|or|\\text\{\s?(?:and|or)\s?\})[\s$]{0,10}(?:and|or)?[\s$]{0,10}"
 )
-_PLAIN_NUMBER: Final = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:/\d+)?")
 
 
 def reference_of(answer: str) -> str:
@@ -65,21 +63,6 @@ def boxed(text: str) -> str | None:
             break
         answers.insert(0, earlier[2])
     return ", ".join(answers)
-
-
-def as_number(text: str) -> Fraction | None:
-    """A plain decimal number or simple fraction as it is commonly written ("1,234", "$5", "3/4", "-0.50", "42."),
-    exactly; None for everything else."""
-    plain = text.strip().strip("$").strip()
-    plain = plain.replace("−", "-").replace("\\$", "").replace("\\!", "").replace("{,}", ",").replace("$", "")
-    plain = re.sub(r"\s*/\s*", "/", plain).rstrip(".").strip()
-    if not plain or len(plain) > 100 or not _PLAIN_NUMBER.fullmatch(plain) or not any(c.isdigit() for c in plain):
-        return None
-    whole, _, divisor = plain.replace(",", "").partition("/")
-    try:
-        return Fraction(whole) / (Fraction(divisor) if divisor else 1)
-    except (ValueError, ZeroDivisionError):
-        return None
 
 
 def _closing_brace(text: str, start: int) -> int | None:

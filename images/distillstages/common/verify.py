@@ -12,20 +12,18 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from distillstages.common import answers, reasons
+from distillstages.common import answers, notation, quantities, reasons
 from distillstages.common.exit import Fault
 from distillstages.common.verify_process import READY
 
 _CHECKS_PER_PROCESS: Final = 5000  # sympy's caches grow
 _MAX_LINE: Final = 1 << 20
-_CLOSE: Final = 1e-4
 
 
 @dataclass(frozen=True)
@@ -40,23 +38,10 @@ class Verdict:
 
 
 def compare_quickly(reference: str, extracted: str) -> bool | None:
-    """True or False where plain numbers or equal texts decide, None where mathematics must."""
-    if _normal(reference) == _normal(extracted):
+    """True or False where equal texts, numbers, units, bases or times of day decide, None where mathematics must."""
+    if notation.words(notation.tidy(reference)) == notation.words(notation.tidy(extracted)):
         return True
-    expected, found = answers.as_number(reference), answers.as_number(extracted)
-    if expected is None or found is None:
-        return None
-    if expected == found:
-        return True
-    # Nearly equal decimals (0.3333 and 1/3) are left to math-verify's rounding.
-    return None if abs(expected - found) <= _CLOSE * max(1.0, float(abs(expected))) else False
-
-
-def _normal(text: str) -> str:
-    """Case, white space, $…$, \\text{…}, a closing period and brackets around one letter do not matter."""
-    text = re.sub(r"\\(?:text|textbf|textit|mathrm|mbox)\s?\{([^{}]*)\}", r"\1", text.strip())
-    text = re.sub(r"\\[,;:! ]|[\s$]", "", text).rstrip(".").lower()
-    return re.sub(r"\A\(([a-z])\)\Z", r"\1", text)
+    return quantities.compare(quantities.read(reference), quantities.read(extracted))
 
 
 def usable_cpus() -> int:
@@ -97,10 +82,11 @@ class Verifier:
     async def verdict(self, reference: str, response: str) -> Verdict:
         """Judge a visible response against a reference answer. Never raises for what the texts hold; Fault when no
         checking process can be started."""
+        reference = reference[: answers.MAX_ANSWER_CHARS]
         extracted = answers.extract(response)
         if extracted is None:
             # A reference in words may be the whole response.
-            if response.strip() and len(response) < 200 and _normal(response) == _normal(reference):
+            if response.strip() and len(response) < 200 and compare_quickly(reference, response):
                 return Verdict(True, None, "equal", response.strip())
             return Verdict(False, reasons.NO_ANSWER, "the response has no box, no #### and no number", None)
         equal = compare_quickly(reference, extracted)
@@ -109,9 +95,10 @@ class Verifier:
         return self._plain(equal, reference, extracted)
 
     async def _check(self, reference: str, extracted: str) -> Verdict:
+        texts = quantities.mathematics(quantities.read(reference), quantities.read(extracted))
         checker = await self._idle.get()
         try:
-            outcome, detail = await checker.check(reference, extracted)
+            outcome, detail = await checker.check(*texts)
         finally:
             self._idle.put_nowait(checker)
         if outcome in ("equal", "different"):
@@ -136,8 +123,8 @@ class _Checker:
         self.process: asyncio.subprocess.Process | None = None
         self.checks = 0
 
-    async def check(self, reference: str, extracted: str) -> tuple[str, str]:
-        """(outcome, detail); outcome: equal, different, timeout, reference, failed."""
+    async def check(self, reference: str, answer: str) -> tuple[str, str]:
+        """(outcome, detail) for two tidied texts; outcome: equal, different, timeout, reference, failed."""
         if self.process is None or self.process.returncode is not None or self.checks >= _CHECKS_PER_PROCESS:
             await self.end()
             await self._start()
@@ -146,15 +133,15 @@ class _Checker:
         assert process.stdin is not None
         assert process.stdout is not None
         self.checks += 1
-        request = {"reference": reference[: answers.MAX_ANSWER_CHARS], "answer": extracted}
+        request = {"reference": reference, "answer": answer}
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             # The kernel ends a check by its CPU time; the clock is for a process that only sleeps.
             async with asyncio.timeout(60 + 20 * self.timeout_seconds):
                 await process.stdin.drain()
                 line = await process.stdout.readline()
-            answer = json.loads(line)
-            return str(answer["outcome"]), str(answer["detail"])
+            said = json.loads(line)
+            return str(said["outcome"]), str(said["detail"])
         except (TimeoutError, OSError, ValueError, KeyError, TypeError):
             await self.end()
             return "timeout", f"the check took more than {self.timeout_seconds:g} s or too much memory and was killed"

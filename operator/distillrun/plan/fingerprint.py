@@ -16,7 +16,7 @@ from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec, StudentModel
 from distillrun.plan.model import Run, StageName
 
-OUTPUT_VERSION: dict[StageName, int] = {"resolve": 1, "curate": 1, "train": 1, "evaluate": 1, "serve": 1}
+OUTPUT_VERSION: dict[StageName, int] = {"resolve": 1, "curate": 2, "train": 1, "evaluate": 2, "serve": 1}
 
 
 def fingerprint(run: Run, spec: Spec, stage: StageName, upstream: str, resolved: Resolved) -> str:

@@ -16,6 +16,8 @@ import pytest
 
 from distillstages.common.exit import Fault
 from distillstages.common.verify import Verdict, Verifier, compare_quickly
+from hack.bench.verify_forms import rewritings
+from hack.bench.verify_misses import near_misses
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[3]
@@ -125,7 +127,8 @@ def test_a_checking_process_that_cannot_start_is_a_fault_and_no_rejection(monkey
     [
         ("7", "7.0", True),
         ("7", "8", False),
-        ("1/3", "0.3333", None),
+        ("1/3", "0.3333", False),
+        ("1/3", "0.333333", True),
         ("x", "x", True),
         ("x", "y", None),
         ("0.5", "1/2", True),
@@ -149,10 +152,70 @@ def test_verdicts_agree_with_the_published_flags_of_gsm8k_solutions() -> None:
     assert {flag for _, _, flag in sample} == {True, False}
 
 
+def math500() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in shared("math500.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.full
 def test_every_reference_solution_of_math500_is_accepted_and_its_neighbours_are_not() -> None:
-    rows = [json.loads(line) for line in shared("math500.jsonl").read_text().splitlines()]
+    rows = math500()
     assert all(v.accepted for v in verdicts([(r["answer"], r["solution"]) for r in rows]))
     shifted = [(r["answer"], n["solution"]) for r, n in itertools.pairwise(rows) if r["answer"] != n["answer"]]
     wrong = [(pair, v.extracted) for pair, v in zip(shifted, verdicts(shifted), strict=True) if v.accepted]
     assert [extracted for _, extracted in wrong] in ([], ["x=5"])
+
+
+def test_other_ways_to_write_an_answer_are_accepted_and_near_misses_rejected() -> None:
+    answers = sorted({row["answer"] for row in math500()})
+    # All that are more than a whole number, and a few of those: the bench (make bench-verify) takes every one.
+    chosen = [a for a in answers if not a.isdigit()] + [a for a in answers if a.isdigit()][::20]
+    same = [(a, f"\\boxed{{{text}}}") for a in chosen for _, text in rewritings(a)[:12]]
+    other = [(a, f"\\boxed{{{text}}}") for a in chosen for _, text in near_misses(a)]
+    assert len(same) > 10 * len(chosen)
+    found = verdicts(same + other)
+    assert [pair for pair, v in zip(same, found, strict=False) if not v.accepted] == []
+    assert [pair for pair, v in zip(other, found[len(same) :], strict=True) if v.accepted] == []
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("3d", "3t"),  # math-verify alone takes a last letter for a unit,
+        ("5c", "5"),
+        ("52_8", "52_9"),  # leaves out the subscript of a number,
+        (r"6:00 \text{ PM}", r"6:00 \text{ AM}"),  # divides by zero and finds both sides infinite,
+        (r"\frac{1}{0}", r"\frac{2}{0}"),
+        (r"\frac{\pi}{10000000}", "0.0000004"),  # rounds to six places after the point,
+        (r"5\text{ km}", r"5\text{ m}"),  # and takes every unit away.
+        ("7", r"\text{foo}( 7"),
+    ],
+)
+def test_what_math_verify_alone_would_take_for_equal_is_rejected(reference: str, answer: str) -> None:
+    (verdict,) = verdicts([(reference, f"\\boxed{{{answer}}}")])
+    assert verdict.reason == "WrongAnswer"
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("x^2+2x+1", "(x+1)^2"),
+        ("y = 2x + 3", "2x - y + 3 = 0"),
+        ("1,-2", r"\{-2, 1\}"),
+        (r"1 \pm \sqrt{2}", r"1-\sqrt2, 1+\sqrt2"),
+        (r"(-\infty, 2) \cup (3, \infty)", r"(3,∞)∪(−∞,2)"),
+        (r"\frac{20000}{\pi}", "6366.197724"),
+        (r"3\sqrt{13}\text{ cm}", r"\sqrt{117}"),
+        (r"\begin{pmatrix} 1/2 \\ 3 \end{pmatrix}", r"\begin{bmatrix} 0.5 \\[1ex] 3 \end{bmatrix}"),
+        ("5", "2+3=5"),
+        (r"x \in [1,2]", "[1, 2]"),
+    ],
+)
+def test_mathematics_decides_what_notation_does_not(reference: str, answer: str) -> None:
+    assert compare_quickly(reference, answer) is None
+    (verdict,) = verdicts([(reference, f"\\boxed{{{answer}}}")])
+    assert verdict.accepted
+
+
+def test_a_reference_that_is_no_mathematics_is_named_as_such() -> None:
+    found = verdicts([(r"\frac{1}{", r"\boxed{\frac{1}{2}}"), (r"\text{east of it}", r"\boxed{\text{west of it}}")])
+    assert [v.reason for v in found] == ["UnverifiableReference", "WrongAnswer"]
