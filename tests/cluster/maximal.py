@@ -72,6 +72,9 @@ def largest_spec() -> dict[str, Any]:
     spec["train"].pop("epochs")
     spec["train"] |= {"nodes": 1, "gpusPerNode": 1, "microBatchSize": 1}
     spec["train"]["deepspeed"]["zeroStage"] = 3
+    for each in (*spec["curate"]["sources"], *spec["evaluate"]["benchmarks"]):
+        each["fields"] |= {"layout": "MultipleChoice"}
+        each["fields"].pop("input")
     names = [benchmark["name"] for benchmark in spec["evaluate"]["benchmarks"]]
     for gate, name in zip(spec["gates"], reversed(names), strict=True):
         gate |= {"benchmark": name}

@@ -18,9 +18,13 @@ from distillstages.common import exit as stage_exit
 from distillstages.common import termination
 from tests.unit.builders import SETTINGS, run, spec
 
+EXAM_FIELDS = {"layout": "MultipleChoice", "question": "q", "choices": ["a", "b"], "answerIs": "Index"}
 FULL = spec(
     curate={
-        "sources": [{"name": "pool", "uri": "hf://datasets/a/b", "take": 9, "fields": {"id": "n"}, "secretName": "hf"}],
+        "sources": [
+            {"name": "pool", "uri": "hf://datasets/a/b", "take": 9, "fields": {"id": "n"}, "secretName": "hf"},
+            {"name": "exam", "uri": "file:///mnt/distillrun/exam.csv", "fields": EXAM_FIELDS},
+        ],
         "generate": {"samples": 4, "temperature": "0.7", "topP": "0.95", "maxTokens": 99, "systemPrompt": "Work."},
         "traceFormat": "SkyT1",
         "systemPrompt": "Think.",
@@ -60,6 +64,24 @@ def test_every_stage_reads_what_the_operator_writes(stage: StageName, given: dic
     for key, value in written.items():
         if not isinstance(value, dict | list):
             assert known[key] == value, key
+
+
+def test_a_layout_reaches_every_stage_that_reads_rows_of_it() -> None:
+    given = spec(
+        curate={"sources": [{"name": "exam", "uri": "file:///mnt/distillrun/exam.csv", "fields": EXAM_FIELDS}]},
+        evaluate={"benchmarks": [{"name": "exam", "uri": "file:///mnt/distillrun/exam.csv", "fields": EXAM_FIELDS}]},
+        gates=None,
+    )
+    places: list[tuple[StageName, str]] = [
+        ("resolve", "sources"),
+        ("resolve", "benchmarks"),
+        ("curate", "sources"),
+        ("evaluate", "benchmarks"),
+    ]
+    for stage, part in places:
+        config = stageconfig.stage_config(run(spec=given), Spec.model_validate(given), stage, "f" * 64, 1, INPUTS)
+        read = getattr(getattr(stage_side.parse(yaml.safe_dump(config)), stage), part)
+        assert read[0].fields.model_dump(by_alias=True, exclude_none=True, mode="json") == EXAM_FIELDS
 
 
 def test_both_sides_agree_on_exit_codes() -> None:

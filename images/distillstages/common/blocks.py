@@ -45,10 +45,15 @@ class Teacher(Model):
 
 
 class Fields(Model):
-    """The names of a source's columns. `id` null: rows are named by a hash of source and question."""
+    """How rows are laid out, and the names of their columns; null: the layout's own (layouts.py). `choices`: one column
+    that holds all of them, or one for each. `id` null: rows are named by a hash of source and question."""
 
-    question: str = "question"
-    answer: str = "answer"
+    layout: Literal["Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice"] = "Columns"
+    question: str | None = None
+    answer: str | None = None
+    input: str | None = None
+    choices: tuple[str, ...] | None = None
+    answer_is: Literal["Auto", "Letter", "Index", "IndexFromOne", "Text"] = "Auto"
     id: str | None = None
 
 

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 
-from distillstages.common import hub, identity, reasons
-from distillstages.common.answers import reference_of
+from distillstages.common import hub, identity, layouts, reasons
 from distillstages.common.blocks import Fields
 from distillstages.common.exit import DataFault, Temporary
+from distillstages.common.rowtext import brief, text_of
 
 SUFFIXES: Final = (".jsonl", ".parquet", ".csv")
 _COMPRESSIONS: Final = ("", ".gz", ".zst", ".bz2", ".xz")
@@ -48,13 +48,15 @@ class SourceLike(Protocol):
 @dataclass(frozen=True, slots=True)
 class Question:
     """One question. `id` is the row's own where a field is mapped to it, else `key`; `key` is a hash of source and
-    question, 32 hex digits, stable across runs. `reference` is the reference answer, never empty."""
+    question, 32 hex digits, stable across runs. `reference` is the reference answer, never empty; `choices`: how
+    many the question offers, the reference being the letter of one (0: it is no multiple choice)."""
 
     key: str
     id: str
     source: str
     question: str
     reference: str
+    choices: int = 0
 
 
 def key_of(source: str, question: str) -> str:
@@ -98,42 +100,13 @@ def unique(questions: Iterable[Question]) -> tuple[list[Question], int]:
 
 
 def question_of(source: SourceLike, where: str, row: Mapping[str, Any]) -> Question:
-    """The question of a row, by the source's mapping of fields. `where` names file and row in messages.
+    """The question of a row, by the source's layout and mapping. `where` names file and row in messages.
 
     Raises DataFault: FieldMissing, RowBroken."""
-    question = _text(row, source.fields.question, where, "question", "a question")
-    reference = reference_of(_text(row, source.fields.answer, where, "answer", "a reference answer"))
-    if not reference:
-        raise DataFault(
-            f"{where}: field {source.fields.answer!r} holds no answer after ####, expected a reference answer",
-            reason=reasons.FIELD_MISSING,
-        )
+    question, reference, choices = layouts.parts_of(source.fields, row, where)
     key = key_of(source.name, question)
-    own = _text(row, source.fields.id, where, "id", "an id") if source.fields.id else key
-    return Question(key, own, source.name, question, reference)
-
-
-def _text(row: Mapping[str, Any], field: str, where: str, role: str, expected: str) -> str:
-    if field not in row:
-        there = ", ".join(sorted(map(str, row))[:20]) or "none"
-        raise DataFault(
-            f"{where}: no field {field!r} for {expected}; fields found: {there}. Map it with fields.{role}",
-            reason=reasons.FIELD_MISSING,
-        )
-    value = row[field]
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        kind = "nothing (null)" if value is None else f"{type(value).__name__} {_brief(value)}"
-        reason = reasons.FIELD_MISSING if value is None else reasons.ROW_BROKEN
-        raise DataFault(f"{where}: field {field!r} holds {kind}, expected text or a number", reason=reason)
-    text = str(value).encode("utf-8", "replace").decode().strip()
-    if not text:
-        raise DataFault(f"{where}: field {field!r} is empty, expected {expected}", reason=reasons.FIELD_MISSING)
-    return text
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    own = text_of(row, source.fields.id, where, "id", "an id") if source.fields.id else key
+    return Question(key, own, source.name, question, reference, choices)
 
 
 def rows(source: SourceLike) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
@@ -249,12 +222,12 @@ def _jsonl(file: IO[bytes], where: str) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             raise DataFault(
                 f"{where} row {number}: not JSON ({_json_problem(error)}), expected one JSON object a line, found "
-                f"{_brief(line[:80].decode('utf-8', 'replace'))}",
+                f"{brief(line[:80].decode('utf-8', 'replace'))}",
                 reason=reasons.ROW_BROKEN,
             ) from None
         if not isinstance(row, dict):
             raise DataFault(
-                f"{where} row {number}: found {type(row).__name__} {_brief(row)}, expected a JSON object",
+                f"{where} row {number}: found {type(row).__name__} {brief(row)}, expected a JSON object",
                 reason=reasons.ROW_BROKEN,
             )
         yield number, row

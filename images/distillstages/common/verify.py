@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from distillstages.common import answers, notation, quantities, reasons
+from distillstages.common import answers, letters, notation, quantities, reasons
 from distillstages.common.exit import Fault
 from distillstages.common.verify_process import READY
 
@@ -79,9 +79,15 @@ class Verifier:
     ) -> None:
         await asyncio.gather(*(checker.end() for checker in self._all))
 
-    async def verdict(self, reference: str, response: str) -> Verdict:
-        """Judge a visible response against a reference answer. Never raises for what the texts hold; Fault when no
-        checking process can be started."""
+    async def verdict(self, reference: str, response: str, choices: int = 0) -> Verdict:
+        """Judge a visible response against a reference answer; with `choices` the reference is one of so many letters.
+        Never raises for what the texts hold; Fault when no checking process can be started."""
+        if choices:
+            letter = letters.chosen(response, choices)
+            if letter is None:
+                last = letters.LETTERS[choices - 1]
+                return Verdict(False, reasons.NO_ANSWER, f"the response names none of the letters A to {last}", None)
+            return self._plain(letter == reference, reference, letter)
         reference = reference[: answers.MAX_ANSWER_CHARS]
         extracted = answers.extract(response)
         if extracted is None:

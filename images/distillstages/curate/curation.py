@@ -169,7 +169,8 @@ class Curation:
         fault = fault_of(answer, trace)
         if fault:
             return fault
-        verdict = await verifier.verdict(self.by_key[answer.key].reference, trace.response)
+        question = self.by_key[answer.key]
+        verdict = await verifier.verdict(question.reference, trace.response, question.choices)
         return verdict.reason, verdict.detail
 
     async def _watch_claim(self) -> None:

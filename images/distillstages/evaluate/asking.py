@@ -134,7 +134,7 @@ class Asker:
         except PromptTooLong:
             return _record(task, Trace("", ""), None, False, reasons.TRUNCATED, Answer("", None, PROMPT_TOO_LONG, 0))
         trace = parts(self._trace_format, answer)
-        verdict = await verifier.verdict(task.question.reference, trace.response)
+        verdict = await verifier.verdict(task.question.reference, trace.response, task.question.choices)
         reason = verdict.reason
         if not verdict.accepted and answer.finish_reason == "length" and verdict.extracted is None:
             reason = reasons.TRUNCATED

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import Any, Final
 
-from distillstages.common import identity, reasons, sources
+from distillstages.common import identity, layouts, rowtext, sources
 from distillstages.common.blocks import InputToResolve
-from distillstages.common.exit import DataFault, StageError
+from distillstages.common.exit import StageError
 from distillstages.resolve.pins import pin
 
 _FIRST_ROWS: Final = 1000
@@ -45,7 +45,7 @@ def _check(given: InputToResolve, revision: str | None) -> int | None:
     for where, row_number, row in itertools.islice(wanted, limit):
         place = f"{where} row {row_number}"
         if number == 0:
-            _check_columns(source, place, row)
+            rowtext.missing(row, place, layouts.columns(source.fields))
         sources.question_of(source, place, row)
         number += 1
     if number == 0:
@@ -54,18 +54,6 @@ def _check(given: InputToResolve, revision: str | None) -> int | None:
         return number
     total = _parquet_rows(source)
     return min(total, source.take or total) if total is not None else None
-
-
-def _check_columns(source: InputToResolve, place: str, row: Any) -> None:
-    """All columns that are missing, in one sentence."""
-    fields = source.fields
-    missing = [name for name in (fields.question, fields.answer, fields.id) if name and name not in row]
-    if len(missing) > 1:
-        there = ", ".join(sorted(map(str, row))[:20]) or "none"
-        raise DataFault(
-            f"{place}: no fields {', '.join(map(repr, missing))}; fields found: {there}. Map them with fields",
-            reason=reasons.FIELD_MISSING,
-        )
 
 
 def _is_small(source: InputToResolve) -> bool:

@@ -33,15 +33,51 @@ def _between(field: str, low: str, high: str, above: bool = False, below: bool =
 _SAMPLING = (_between("temperature", "0.0", "2.0"), _between("topP", "0.0", "1.0", above=True))
 
 
-class Fields(ApiModel):
-    """Which column of a data file holds what."""
+Column = Annotated[str, Field(min_length=1, max_length=128)]
 
-    question: str = Field(default="question", min_length=1, max_length=128, description="Column of the question.")
-    answer: str = Field(
-        default="answer",
+
+class Fields(ApiModel):
+    """How rows are laid out, and which column holds what (docs/data.md)."""
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            ("!has(self.input) || self.layout == 'Alpaca'", "fields.input belongs to layout: Alpaca: remove it"),
+            (
+                "self.layout == 'MultipleChoice' || !has(self.choices) && self.answerIs == 'Auto'",
+                "fields.choices and fields.answerIs belong to layout: MultipleChoice: set it or remove them",
+            ),
+        )
+    }
+
+    layout: Literal["Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice"] = Field(
+        default="Columns",
+        description="Columns of question and answer; conversations of {from, value} or of {role, content};"
+        " instruction, input and output; or a question with choices.",
+    )
+    question: Column | None = Field(
+        default=None,
+        description="Column of the question, or of the conversation; unset: question, and by layout conversations,"
+        " messages or instruction.",
+    )
+    answer: Column | None = Field(
+        default=None,
+        description="Column of the reference answer; what follows its last '####', or its last box, when it has one."
+        " Unset: answer, Alpaca: output, ShareGPT and Messages: the reply to the first question.",
+    )
+    input: Column | None = Field(
+        default=None, description="Alpaca: column of what is put below the instruction; unset: input, if it is there."
+    )
+    choices: list[Column] | None = Field(
+        default=None,
         min_length=1,
-        max_length=128,
-        description="Column of the reference answer; what follows the last '####' of it when it has one.",
+        max_length=10,
+        description="MultipleChoice: the column that holds all choices, or one column for each; unset: choices.",
+        json_schema_extra=ATOMIC,
+    )
+    answer_is: Literal["Auto", "Letter", "Index", "IndexFromOne", "Text"] = Field(
+        default="Auto",
+        description="MultipleChoice: how the answer names a choice (Index counts from 0); Auto: as each row allows, and"
+        " a row that may mean two choices is refused.",
     )
     id: str = Field(default="", max_length=128, description="Column of an identifier; empty: a hash of the question.")
 

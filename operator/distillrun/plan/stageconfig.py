@@ -222,7 +222,15 @@ def _student(spec: Spec, resolved: Resolved) -> dict[str, Any]:
 
 
 def _fields(fields: Fields) -> dict[str, Any]:
-    return {"question": fields.question, "answer": fields.answer, "id": fields.id or None}
+    return {
+        "layout": fields.layout,
+        "question": fields.question,
+        "answer": fields.answer,
+        "input": fields.input,
+        "choices": fields.choices,
+        "answerIs": fields.answer_is,
+        "id": fields.id or None,
+    }
 
 
 def _engine(engine: Engine) -> dict[str, Any]:

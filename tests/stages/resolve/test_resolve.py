@@ -201,6 +201,23 @@ def test_data_sets_of_a_hub_are_pinned_and_their_columns_looked_at(tmp_path: Pat
         assert "no field 'problem'" in ended.message["message"]
 
 
+def test_columns_that_a_layout_needs_are_missed_before_anything_costs_money(tmp_path: Path, student: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(json.dumps({"messages": [{"role": "user", "content": "q"}], "key": "2", "n": 1}) + "\n")
+    wrong: dict[str, dict[str, Any]] = {
+        "no field 'conversations' for a conversation; fields found: key, messages, n": {"layout": "ShareGPT"},
+        "no reply follows the first question": {"layout": "Messages"},
+        "no fields 'instruction', 'output'; fields found: key, messages, n": {"layout": "Alpaca"},
+        "no fields 'question', 'answer', 'a', 'b'": {"layout": "MultipleChoice", "choices": ["a", "b"]},
+    }
+    for said, fields in wrong.items():
+        ended = run_stage(tmp_path, block(student, {"uri": chats.as_uri(), "fields": fields}))
+        assert (ended.code, ended.message["reason"]) == (65, "FieldMissing"), ended.log
+        assert said in ended.message["message"]
+    right = {"uri": chats.as_uri(), "fields": {"layout": "Messages", "answer": "key", "id": "n"}}
+    assert run_stage(tmp_path, block(student, right)).resolved["sources"][0]["rows"] == 1
+
+
 def test_a_hub_that_is_away_is_temporary_unless_something_is_wrong_as_well(tmp_path: Path, student: Path) -> None:
     away = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
     waiting = run_stage(tmp_path, block(student, "hf://datasets/owner/sums"), away)
