@@ -63,6 +63,13 @@ def test_a_small_run_is_accepted_and_gets_a_practitioners_defaults(api_server: K
         ("curate.generate.temperature", "3", "temperature must be from 0.0 to 2.0"),
         ("curate.sources", [], "at least 1"),
         ("curate.sources.0.uri", "ftp://x/y", "should match"),
+        ("curate.sources.0.pick", "Random", "pick: Random needs take"),
+        ("curate.sources.0.share", "0", "share must be above 0"),
+        (
+            "curate.sources",
+            [{"name": name, "uri": "file:///x.jsonl", **share} for name, share in (("a", {"share": "1"}), ("b", {}))],
+            "either all of them have a share or none",
+        ),
         ("curate.sources.0.fields", {"input": "context"}, "belongs to layout: Alpaca"),
         ("curate.sources.0.fields", {"layout": "Alpaca", "choices": ["a"]}, "belong to layout: MultipleChoice"),
         ("evaluate.benchmarks.0.fields", {"answerIs": "Text"}, "belong to layout: MultipleChoice"),

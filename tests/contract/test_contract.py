@@ -22,8 +22,15 @@ EXAM_FIELDS = {"layout": "MultipleChoice", "question": "q", "choices": ["a", "b"
 FULL = spec(
     curate={
         "sources": [
-            {"name": "pool", "uri": "hf://datasets/a/b", "take": 9, "fields": {"id": "n"}, "secretName": "hf"},
-            {"name": "exam", "uri": "file:///mnt/distillrun/exam.csv", "fields": EXAM_FIELDS},
+            {
+                "name": "pool",
+                "uri": "hf://datasets/a/b",
+                "take": 9,
+                "fields": {"id": "n"},
+                "secretName": "hf",
+                "share": "0.4",
+            },
+            {"name": "exam", "uri": "file:///mnt/distillrun/exam.csv", "fields": EXAM_FIELDS, "share": "6e-1"},
         ],
         "generate": {"samples": 4, "temperature": "0.7", "topP": "0.95", "maxTokens": 99, "systemPrompt": "Work."},
         "traceFormat": "SkyT1",

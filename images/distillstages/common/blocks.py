@@ -61,13 +61,15 @@ class Source(Model):
     """Rows of questions: one file, a directory or a glob of .jsonl, .parquet or .csv; hf:// takes the split.
 
     `revision`: a hub's commit, branch or tag, or the content identity of files (see identity.py): exactly that is read,
-    or nothing."""
+    or nothing. `pick`: which rows `take` means. `share`: of the mixture, relative to the other sources' shares."""
 
     name: Name
     uri: Uri
     revision: Revision = None
     split: str = "train"
     take: PositiveInt | None = None
+    pick: Literal["First", "Random"] = "First"
+    share: Annotated[float, Field(gt=0)] | None = None
     fields: Fields = Fields()
 
 
@@ -131,8 +133,10 @@ class Curate(Model):
     verify: Verify = Verify()
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
+    def _sources_are_a_mixture(self) -> Self:
         unique([s.name for s in self.sources], "source")
+        if len({s.share is None for s in self.sources}) == 2:
+            raise ValueError("either all sources have a share or none")
         return self
 
 

@@ -20,7 +20,7 @@ from distillstages.common.progress import Progress
 from distillstages.common.sources import Question, read_questions, unique
 from distillstages.common.verify import Verifier
 from distillstages.common.worker import Context
-from distillstages.curate import dataset
+from distillstages.curate import dataset, mixture
 from distillstages.curate.backoff import Backoff
 from distillstages.curate.journal import Journal, Key
 from distillstages.curate.records import Answer, fault_of, trace_of
@@ -51,6 +51,7 @@ class Curation:
         self.wanted = 0
         self.recorded = 0
         self.duplicates = 0
+        self.mixture: list[dict[str, Any]] = []
         self.tally: Counter[str | None] = Counter()
         self.stopping = asyncio.Event()
 
@@ -86,17 +87,23 @@ class Curation:
         return value
 
     def _read_sources(self) -> tuple[list[Question], int]:
-        questions: list[Question] = []
+        pools: list[list[Question]] = []
         duplicates = 0
         for source in self.config.sources:
-            found, repeated = unique(read_questions(source))
+            found, repeated = unique(read_questions(mixture.to_be_read(source)))
             _log.info(
                 "source read",
                 extra={"fields": {"source": source.name, "questions": len(found), "duplicates": repeated}},
             )
-            questions += found
+            pools.append(found)
             duplicates += repeated
-        return questions, duplicates
+        drawn = mixture.draw(self.config.sources, pools, self.context.config.seed)
+        self.mixture = [
+            {"source": source.name, "questions": len(some), "of": len(pool)}
+            for source, some, pool in zip(self.config.sources, drawn, pools, strict=True)
+        ]
+        _log.info("mixture drawn", extra={"fields": {"mixture": self.mixture}})
+        return [question for some in drawn for question in some], duplicates
 
     def _keys(self) -> list[Key]:
         return [(q.key, s) for q in self.questions for s in range(self.config.generate.samples)]
@@ -225,6 +232,7 @@ class Curation:
         details = {
             "teacher": {"name": teacher.name, "model": teacher.model, "termsReference": teacher.terms_reference},
             "sources": [s.uri for s in self.config.sources],
+            "mixture": self.mixture,
         }
         outputs = {"dataset": "dataset/", "rejected": "rejected/", "sample": "sample.md"}
         return dict(self.output.publish(numbers, outputs, details=details).numbers)
@@ -274,6 +282,7 @@ class Curation:
         summary = [
             ("teacher", f"{teacher.name}: {teacher.model}"),
             ("terms", teacher.terms_reference or "none given"),
+            *((f"questions of {each['source']}", f"{each['questions']} of {each['of']}") for each in self.mixture),
             *((name, str(numbers[name])) for name in ("questions", "accepted", "rejected", "duplicates")),
             *((f"rejected: {reason}", str(number)) for reason, number in numbers["rejectedByReason"].items()),
         ]

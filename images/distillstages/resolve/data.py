@@ -16,9 +16,9 @@ _WHOLE_BYTES: Final = 64 << 20
 
 
 def resolve(given: InputToResolve) -> dict[str, Any]:
-    """{"name", "revision", "rows"}; `rows` as the stage will use them (after `take`), None where counting would mean
-    reading it all. Raises DataFault (SourceNotFound, SourceUnreadable, SourceEmpty, RowBroken, FieldMissing,
-    InputChanged), ConfigFault, Temporary; the sentence names the source and the row."""
+    """{"name", "revision", "rows"}; `rows` as the stage will use them (after `take`, before shares are drawn), None
+    where counting would mean reading it all. Raises DataFault (SourceNotFound, SourceUnreadable, SourceEmpty,
+    RowBroken, FieldMissing, InputChanged), ConfigFault, Temporary; the sentence names the source and the row."""
     try:
         if given.uri.startswith("hf://"):
             revision = pin(given.uri, given.revision, given.pinned)
@@ -41,7 +41,9 @@ def _check(given: InputToResolve, revision: str | None) -> int | None:
     source = given.model_copy(update={"revision": revision})
     limit = None if _is_small(source) else _FIRST_ROWS
     number = 0
-    wanted = itertools.islice(sources.rows(source), source.take)
+    # Of rows that are drawn at random any may be used.
+    first = source.take if source.pick == "First" else None
+    wanted = itertools.islice(sources.rows(source), first)
     for where, row_number, row in itertools.islice(wanted, limit):
         place = f"{where} row {row_number}"
         if number == 0:
@@ -50,8 +52,8 @@ def _check(given: InputToResolve, revision: str | None) -> int | None:
         number += 1
     if number == 0:
         raise sources.no_rows(source)
-    if limit is None or number < limit or number == source.take:
-        return number
+    if limit is None or number < limit or number == first:
+        return min(number, source.take or number)
     total = _parquet_rows(source)
     return min(total, source.take or total) if total is not None else None
 

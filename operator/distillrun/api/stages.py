@@ -85,6 +85,13 @@ class Fields(ApiModel):
 class Source(ApiModel):
     """Questions to ask the teacher."""
 
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            ("self.pick == 'First' || has(self.take)", "pick: Random needs take: say how many rows are drawn"),
+            ("!has(self.share) || double(self.share) > 0.0", "share must be above 0: correct it or remove the source"),
+        )
+    }
+
     name: Name = Field(description="Name of the source, unique in the run.")
     uri: ArtifactUri = Field(
         description="JSONL, Parquet or CSV file, a folder or a glob of them, or hf://datasets/owner/name."
@@ -93,7 +100,15 @@ class Source(ApiModel):
         default=None, max_length=128, description="Revision of a hub dataset: a commit is best; unset: the newest."
     )
     split: str = Field(default="train", max_length=64, description="Split of a hub dataset.")
-    take: int | None = Field(default=None, ge=1, le=100_000_000, description="Only the first rows, this many.")
+    take: int | None = Field(default=None, ge=1, le=100_000_000, description="Only so many rows.")
+    pick: Literal["First", "Random"] = Field(
+        default="First", description="Which rows take means: the first, or some drawn at random with the run's seed."
+    )
+    share: Decimal | None = Field(
+        default=None,
+        description="Share of the mixture, relative to the other sources' shares; as many questions are drawn at random"
+        " with the run's seed as keep all shares. Unset: all questions.",
+    )
     fields: Fields = Field(default_factory=Fields, description="Which column holds what.")
     secret_name: str = Field(
         default="",
@@ -122,6 +137,15 @@ class Verify(ApiModel):
 
 class Curate(ApiModel):
     """Make the dataset: ask the teacher, check its answers, keep the right ones."""
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            (
+                "self.sources.all(s, has(s.share)) || !self.sources.exists(s, has(s.share))",
+                "curate.sources: either all of them have a share or none: give the others one, or use take",
+            )
+        )
+    }
 
     sources: list[Source] = Field(
         min_length=1, max_length=32, description="Where questions come from.", json_schema_extra=MAP_BY_NAME

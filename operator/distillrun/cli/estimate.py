@@ -159,7 +159,7 @@ def _dimensions(spec: Spec, path: Path | None, assumed: list[str]) -> dict[str, 
 def _curated(spec: Spec, arguments: argparse.Namespace, assumed: list[str]) -> dict[str, str]:
     """As the curate stage would report it."""
     examples = arguments.examples
-    takes = [source.take for source in spec.curate.sources]
+    takes = [source.take if source.share is None else None for source in spec.curate.sources]
     if examples is None and all(takes):
         examples = sum(take for take in takes if take) * spec.curate.generate.samples
         assumed.append(f"curation accepts all of the {examples} answers that it asks for (--examples)")

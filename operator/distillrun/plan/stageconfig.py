@@ -83,6 +83,7 @@ def _wanted(item: Source | Benchmark, pinned: str) -> dict[str, Any]:
         "fields": _fields(item.fields),
         "revision": item.revision,
         "pinned": pinned or None,
+        **({"pick": item.pick} if isinstance(item, Source) else {}),
     }
 
 
@@ -93,6 +94,8 @@ def _source(source: Source, resolved: Resolved) -> dict[str, Any]:
         "revision": resolved.source(source.name) or source.revision,
         "split": source.split,
         "take": source.take,
+        "pick": source.pick,
+        "share": float(source.share) if source.share else None,
         "fields": _fields(source.fields),
     }
 

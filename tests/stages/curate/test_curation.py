@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.stages.curate.conftest import additions
+from tests.stages.curate.conftest import additions, write_jsonl
 from tests.stages.curate.fake_teacher import FakeTeacher, Raw, add, completion, solve
 
 
@@ -61,6 +61,23 @@ def test_the_result_file_says_what_was_published_and_by_whose_terms(make_stage: 
     assert result["numbers"] == finished.numbers
     assert result["outputs"]["dataset"] == "dataset/"
     assert result["details"]["teacher"]["termsReference"] == "https://example.com/terms"
+
+
+def test_a_mixture_is_drawn_by_shares_and_the_result_says_of_how_many(make_stage: Any, tmp_path: Path) -> None:
+    sums = write_jsonl(tmp_path / "sums.jsonl", additions(40))
+    more = write_jsonl(tmp_path / "more.jsonl", additions(60)[40:])
+    sources = [
+        {"name": "sums", "uri": sums.as_uri(), "share": 0.2},
+        {"name": "more", "uri": more.as_uri(), "share": 0.8, "take": 8, "pick": "Random"},
+    ]
+    with FakeTeacher() as teacher:
+        stage = make_stage(teacher.url, sources=sources)
+        finished = stage.run()
+    assert finished.code == 0, finished.log
+    mixture = json.loads((stage.output / "result.json").read_text())["details"]["mixture"]
+    assert mixture == [{"source": "sums", "questions": 2, "of": 40}, {"source": "more", "questions": 8, "of": 20}]
+    assert [row["source"] for row in stage.rows()] == ["sums"] * 2 + ["more"] * 8
+    assert "| questions of more | 8 of 20 |" in (stage.output / "sample.md").read_text()
 
 
 def test_a_finished_stage_started_again_asks_nothing_and_says_the_same(make_stage: Any) -> None:

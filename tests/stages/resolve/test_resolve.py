@@ -201,6 +201,17 @@ def test_data_sets_of_a_hub_are_pinned_and_their_columns_looked_at(tmp_path: Pat
         assert "no field 'problem'" in ended.message["message"]
 
 
+def test_rows_that_may_be_drawn_are_all_looked_at_and_counted_as_drawn(tmp_path: Path, student: Path) -> None:
+    pool = questions(tmp_path / "pool.jsonl", 7)
+    drawn = {"uri": pool.as_uri(), "take": 3, "pick": "Random"}
+    assert run_stage(tmp_path, block(student, drawn)).resolved["sources"][0]["rows"] == 3
+    with pool.open("a") as file:
+        file.write('{"question": "x"}\n')
+    assert run_stage(tmp_path, block(student, {**drawn, "pick": "First"})).code == 0
+    ended = run_stage(tmp_path, block(student, drawn))
+    assert (ended.code, ended.message["reason"]) == (65, "FieldMissing"), ended.log
+
+
 def test_columns_that_a_layout_needs_are_missed_before_anything_costs_money(tmp_path: Path, student: Path) -> None:
     chats = tmp_path / "chats.jsonl"
     chats.write_text(json.dumps({"messages": [{"role": "user", "content": "q"}], "key": "2", "n": 1}) + "\n")
