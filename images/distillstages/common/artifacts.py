@@ -254,7 +254,7 @@ class Output:
                 _copy_durably(source, target)
                 source.unlink()
             target.chmod(_FILE_MODE)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def completed(self) -> Result | None:
         """The published result for this very stage and fingerprint, or None."""
@@ -364,7 +364,7 @@ def write_durably(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _copy_durably(source: Path, target: Path) -> None:
@@ -382,7 +382,8 @@ def _copy_durably(source: Path, target: Path) -> None:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """fsync of a folder: names made, changed or removed in it stay so through a power cut. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -11,7 +11,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from distillstages.common import reasons
 from distillstages.common.exit import ConfigFault, DataFault
@@ -35,8 +35,8 @@ def of_files(filesystem: Any, paths: Sequence[str], *, whole_bytes: int = WHOLE_
     for path in sorted(paths):
         info = filesystem.info(path)
         name, size = posixpath.relpath(path, root or "/"), int(info["size"])
-        content = info.get("ETag") or _content(filesystem, path, size, whole_bytes)
-        digest.update(f"{name}\0{size}\0{content}\0".encode("utf-8", "surrogateescape"))
+        body = info.get("ETag") or _content(filesystem, path, size, whole_bytes)
+        digest.update(f"{name}\0{size}\0{body}\0".encode("utf-8", "surrogateescape"))
     return f"sha256:{digest.hexdigest()[:32]}"
 
 
@@ -59,14 +59,19 @@ def check(what: str, uri: str, revision: str | None, filesystem: Any, paths: Seq
         )
 
 
-def _content(filesystem: Any, path: str, size: int, whole_bytes: int) -> str:
+def content(file: IO[bytes], size: int, *, whole_bytes: int = WHOLE_BYTES) -> str:
+    """SHA-256, in hex, of what counts of a file of `size` bytes that is open for reading. Raises OSError."""
     digest = hashlib.sha256()
-    with filesystem.open(path, "rb") as file:
-        if size <= whole_bytes:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-        else:
-            for number in range(_BLOCKS):
-                file.seek((size - _BLOCK_BYTES) * number // (_BLOCKS - 1))
-                digest.update(file.read(_BLOCK_BYTES))
+    if size <= whole_bytes:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    else:
+        for number in range(_BLOCKS):
+            file.seek((size - _BLOCK_BYTES) * number // (_BLOCKS - 1))
+            digest.update(file.read(_BLOCK_BYTES))
     return digest.hexdigest()
+
+
+def _content(filesystem: Any, path: str, size: int, whole_bytes: int) -> str:
+    with filesystem.open(path, "rb") as file:
+        return content(file, size, whole_bytes=whole_bytes)

@@ -39,6 +39,7 @@ STUDENT_NO_TOKENIZER: Final = "StudentNoTokenizer"
 NO_CHAT_TEMPLATE: Final = "NoChatTemplate"
 SEQUENCE_TOO_LONG: Final = "SequenceTooLong"
 BATCH_NOT_DIVISIBLE: Final = "BatchNotDivisible"
+CHECKPOINTS_DAMAGED: Final = "CheckpointsDamaged"
 DATASET_NOT_FOUND: Final = "DatasetNotFound"
 
 # evaluate, serve

@@ -63,6 +63,13 @@ def agree(value: T) -> T:
     return box[0]
 
 
+def gather(value: T) -> list[T]:
+    """Every rank's value, by rank, on every rank."""
+    found: list[T] = [value] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
 def all_true(mine: bool, device: torch.device) -> bool:
     """Whether it is true on every rank."""
     flag = torch.tensor([int(mine)], dtype=torch.int64, device=device)

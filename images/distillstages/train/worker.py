@@ -24,7 +24,7 @@ from distillstages.common.worker import Context
 from distillstages.train import dataset, deepspeed_config, examples, plan, student
 
 if TYPE_CHECKING:
-    from distillstages.train.checkpoints import Checkpoint, Checkpoints
+    from distillstages.train.checkpoints import Checkpoints
     from distillstages.train.student import Conversation
     from distillstages.train.trainer import Trainer
 
@@ -59,22 +59,25 @@ def train(context: Context) -> Mapping[str, Any]:
 
     import torch
 
-    from distillstages.train import arguments, ranks
+    from distillstages.train import arguments, manifest, ranks
     from distillstages.train.checkpoints import Checkpoints
     from distillstages.train.report import Report, StepLog
+    from distillstages.train.resume import choose
     from distillstages.train.trainer import Collator, Trainer
 
     on_gpu = torch.cuda.is_available()
     ranks.begin(on_gpu)
 
-    # Rank 0 alone looks for a checkpoint to continue from; all must see the same one, or begin at the beginning.
     checkpoints = Checkpoints(output, keep=config.checkpoint.keep)
     if is_first:
         checkpoints.prepare()
-    resume: Checkpoint | None = ranks.agree(checkpoints.newest(batches.ranks) if is_first else None)
+    ranks.agree(None)
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    if not ranks.all_true(checkpoints.partial.is_dir() and (resume is None or resume.path.is_dir()), device):
+    if not ranks.all_true(checkpoints.partial.is_dir(), device):
         raise Fault(f"{checkpoints.folder} is not the same folder on all nodes; training needs a volume shared by them")
+    rank = torch.distributed.get_rank()
+    start = choose(checkpoints, ranks, rank=rank, ranks=batches.ranks, every_steps=config.checkpoint.every_steps)
+    resume = start.checkpoint
 
     # The arguments come before the model: from then on from_pretrained loads it in ZeRO-3 shards.
     deepspeed = deepspeed_config.build(config, batches, on_gpu=on_gpu)
@@ -92,12 +95,18 @@ def train(context: Context) -> Mapping[str, Any]:
             done, total = resume.step if resume else 0, config.max_steps or 0
             progress = stack.enter_context(Progress(context.metrics, unit="steps", total=total, done=done))
             log = StepLog(output.path("metrics.jsonl"), output.attempt, context.metrics, progress)
+            if resume:
+                context.metrics.set("resumed_from_step", resume.step)
+            if start.damaged:
+                context.metrics.set("damaged_checkpoints", start.damaged)
 
         def publish(step: int) -> None:
             """On every rank, after it wrote its part of a checkpoint."""
-            torch.distributed.barrier()
+            folder = checkpoints.partial / f"checkpoint-{step}"
+            torch.distributed.barrier()  # rank 0 makes the folder, and its files' names are for all to see
+            files = ranks.gather(manifest.describe(folder, rank, batches.ranks))
             if is_first and log:
-                checkpoints.publish(step, batches.ranks)
+                checkpoints.publish(step, batches.ranks, {name: what for each in files for name, what in each.items()})
                 log.checkpoint(step)
             torch.distributed.barrier()  # a rank that ended earlier would make its Job end this one meanwhile
 
@@ -115,7 +124,8 @@ def train(context: Context) -> Mapping[str, Any]:
         trainer.add_callback(report)
         _quieten(trainer)
         parameters = sum(getattr(each, "ds_numel", each.numel()) for each in model.parameters())
-        _say("training", parameters=parameters, ranks=batches.ranks, resumedFromStep=resume.step if resume else None)
+        resumed = resume.step if resume else None
+        _say("training", parameters=parameters, ranks=batches.ranks, resumedFromStep=resumed, damaged=start.damaged)
         trainer.train(resume_from_checkpoint=str(resume.path) if resume else None)
         if not report.stopped:
             context.metrics.set_patience(START_FACTOR)
@@ -133,7 +143,8 @@ def train(context: Context) -> Mapping[str, Any]:
         "examples": len(data.rows),
         "tokens": log.tokens() if log else trainer.tokens,
         "parameters": parameters,
-        "resumedFromStep": resume.step if resume else None,
+        "resumedFromStep": resumed,
+        "damagedCheckpoints": start.damaged,
         "dropped": data.dropped,
         "truncated": data.truncated,
     }

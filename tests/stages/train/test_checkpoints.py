@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from distillstages.common.artifacts import Output
 from distillstages.common.exit import DataFault, Temporary
-from distillstages.train.checkpoints import MARKER, Checkpoints
+from distillstages.train import manifest
+from distillstages.train.checkpoints import MARKER, Checkpoint, Checkpoints
 
 
 def at(folder: Path, attempt: int, *, keep: int = 2) -> Checkpoints:
@@ -22,20 +24,25 @@ def at(folder: Path, attempt: int, *, keep: int = 2) -> Checkpoints:
 
 
 def write(checkpoints: Checkpoints, step: int, content: str = "weights") -> None:
-    folder = checkpoints.partial / f"checkpoint-{step}" / f"global_step{step}"
-    folder.mkdir(parents=True)
-    (folder / "shard.pt").write_text(content)
+    folder = checkpoints.partial / f"checkpoint-{step}"
+    (folder / f"global_step{step}").mkdir(parents=True)
+    (folder / f"global_step{step}" / "shard.pt").write_text(content)
+
+
+def publish(checkpoints: Checkpoints, step: int, ranks: int = 1) -> Checkpoint:
+    folder = checkpoints.partial / f"checkpoint-{step}"
+    parts = [manifest.describe(folder, rank, ranks) for rank in range(ranks)]
+    return checkpoints.publish(step, ranks, {name: what for part in parts for name, what in part.items()})
 
 
 def test_the_newest_whole_checkpoint_is_continued_from(tmp_path: Path) -> None:
     first = at(tmp_path, 1)
     for step in (5, 10):
         write(first, step)
-        first.publish(step, ranks=2)
+        publish(first, step, ranks=2)
 
-    newest = at(tmp_path, 2).newest(ranks=2)
+    newest = at(tmp_path, 2).candidates(ranks=2)[0]
 
-    assert newest is not None
     assert (newest.step, newest.attempt, newest.path.name) == (10, 1, "checkpoint-10")
     assert (newest.path / "global_step10" / "shard.pt").read_text() == "weights"
 
@@ -43,7 +50,7 @@ def test_the_newest_whole_checkpoint_is_continued_from(tmp_path: Path) -> None:
 def test_what_was_half_written_is_never_continued_from(tmp_path: Path) -> None:
     first = at(tmp_path, 1)
     write(first, 5)
-    first.publish(5, ranks=2)
+    publish(first, 5, ranks=2)
     write(first, 10)  # killed while writing
     (first.folder / "checkpoint-15").mkdir()  # no marker
     (first.folder / "checkpoint-20").mkdir()
@@ -51,8 +58,12 @@ def test_what_was_half_written_is_never_continued_from(tmp_path: Path) -> None:
 
     second = at(tmp_path, 2)
 
-    assert second.newest(ranks=2) is not None
     assert [each.step for each in second.whole()] == [5]
+    assert [each.unreadable for each in second.published()] == [
+        "complete.json is not what was written",
+        "complete.json is missing",
+        None,
+    ]
     assert not first.partial.exists()
 
 
@@ -60,7 +71,7 @@ def test_only_the_newest_few_are_kept(tmp_path: Path) -> None:
     checkpoints = at(tmp_path, 1, keep=2)
     for step in (5, 10, 15, 20):
         write(checkpoints, step)
-        checkpoints.publish(step, ranks=1)
+        publish(checkpoints, step, ranks=1)
 
     assert [each.step for each in checkpoints.whole()] == [20, 15]
     assert sorted(path.name for path in checkpoints.folder.glob("checkpoint-*")) == ["checkpoint-15", "checkpoint-20"]
@@ -69,10 +80,26 @@ def test_only_the_newest_few_are_kept(tmp_path: Path) -> None:
 def test_shards_of_another_number_of_ranks_are_left_alone(tmp_path: Path) -> None:
     checkpoints = at(tmp_path, 1)
     write(checkpoints, 5)
-    checkpoints.publish(5, ranks=2)
+    publish(checkpoints, 5, ranks=2)
 
-    assert checkpoints.newest(ranks=4) is None
-    assert checkpoints.newest(ranks=2) is not None
+    assert checkpoints.candidates(ranks=4) == []
+    assert [each.step for each in checkpoints.candidates(ranks=2)] == [5]
+
+
+def test_one_that_was_killed_while_it_removed_a_checkpoint_leaves_nothing_that_looks_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = at(tmp_path, 1, keep=1)
+    write(first, 5)
+    publish(first, 5)
+    write(first, 10)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as far as it came
+    publish(first, 10)
+    monkeypatch.undo()
+
+    assert [each.step for each in first.published()] == [10]
+    at(tmp_path, 2)
+    assert sorted(path.name for path in first.folder.iterdir()) == [".partial-2", "checkpoint-10"]
 
 
 def test_a_stale_attempt_publishes_no_checkpoint(tmp_path: Path) -> None:
@@ -82,7 +109,7 @@ def test_a_stale_attempt_publishes_no_checkpoint(tmp_path: Path) -> None:
     write(stale, 10, "stale")
 
     with pytest.raises(Temporary) as caught:
-        stale.publish(10, ranks=1)
+        publish(stale, 10, ranks=1)
 
     assert caught.value.reason == "SupersededAttempt"
     assert newer.whole() == []
@@ -91,11 +118,11 @@ def test_a_stale_attempt_publishes_no_checkpoint(tmp_path: Path) -> None:
 def test_a_step_reached_again_replaces_the_earlier_one(tmp_path: Path) -> None:
     first = at(tmp_path, 1)
     write(first, 5, "old")
-    first.publish(5, ranks=1)
+    publish(first, 5, ranks=1)
     second = at(tmp_path, 2)
     write(second, 5, "new")
 
-    checkpoint = second.publish(5, ranks=1)
+    checkpoint = publish(second, 5, ranks=1)
 
     assert (checkpoint.path / "global_step5" / "shard.pt").read_text() == "new"
     assert json.loads((checkpoint.path / MARKER).read_text())["attempt"] == 2
@@ -104,7 +131,7 @@ def test_a_step_reached_again_replaces_the_earlier_one(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = at(tmp_path, 1)
     write(checkpoints, 5)
-    checkpoints.publish(5, ranks=1)
+    publish(checkpoints, 5, ranks=1)
     write(checkpoints, 10)
 
     def full(*_: Any) -> None:
@@ -112,7 +139,7 @@ def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataFault) as caught:
-        checkpoints.publish(10, ranks=1)
+        publish(checkpoints, 10, ranks=1)
 
     assert caught.value.reason == "DiskFull"
     assert [each.step for each in checkpoints.whole()] == [5]

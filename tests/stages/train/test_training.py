@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from distillstages.train import manifest
 from distillstages.train.checkpoints import MARKER
 from distillstages.train.report import read_steps
 from tests.stages.train import worlds
@@ -161,3 +163,54 @@ def test_accumulation_changes_nothing_in_the_loss_of_unequal_sequences(
 
     assert found[0].keys() == found[1].keys()
     assert max(abs(found[0][step] - found[1][step]) for step in found[0]) <= 1e-4
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "empty", "a bit"])
+def test_damage_to_any_file_of_a_real_checkpoint_is_seen_by_the_rank_that_wrote_it(
+    damage: str, tmp_path: Path, undisturbed: Path
+) -> None:
+    newest = undisturbed / "checkpoints" / f"checkpoint-{STEPS - EVERY}"
+    files = json.loads((newest / MARKER).read_text())["files"]
+    on_disk = {p.relative_to(newest).as_posix() for p in newest.rglob("*") if p.is_file()}
+    assert files.keys() == on_disk - {MARKER}
+    assert {manifest.owner(name, 2) for name in files} == {0, 1}
+
+    for number, name in enumerate(files):
+        copy = tmp_path / str(number)
+        shutil.copytree(newest, copy)
+        assert [manifest.check(copy, files, rank, 2) for rank in (0, 1)] == [[], []]
+        spoil(copy / name, damage)
+        found = [manifest.check(copy, files, rank, 2, look_again_seconds=()) for rank in (0, 1)]
+        owner = manifest.owner(name, 2)
+        assert [complaint.split()[0] for complaint in found[owner]] == [name]
+        assert found[1 - owner] == []
+
+
+def spoil(path: Path, damage: str) -> None:
+    data = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+        return
+    data[len(data) // 2] ^= damage == "a bit"
+    path.write_bytes({"short": data[:-1], "empty": b"", "a bit": data}[damage])
+
+
+def test_with_the_newest_checkpoint_damaged_training_goes_on_from_the_one_before_it(
+    tmp_path: Path, student: Path, dataset: Path, undisturbed: Path
+) -> None:
+    output = tmp_path / "output"
+    shutil.copytree(undisturbed / "checkpoints", output / "checkpoints")
+    newest = output / "checkpoints" / f"checkpoint-{STEPS - EVERY}"
+    spoil(next(newest.glob("global_step*/*zero_pp_rank_1_*optim_states.pt")), "short")
+
+    pod = Pod(tmp_path, worlds.configuration(tmp_path, student, dataset, attempt=2, **long_training()))
+
+    assert pod.end() == 0, pod.words()
+    assert "damaged checkpoint set aside" in pod.words()
+    numbers = pod.termination.numbers
+    assert (numbers["resumedFromStep"], numbers["damagedCheckpoints"]) == (STEPS - 2 * EVERY, 1)
+    assert whole_checkpoints(output) == [STEPS - 2 * EVERY, STEPS - EVERY]
+    assert not list(output.glob("checkpoints/damaged-*")), "as many steps are in a good one now"
+    found, expected = losses(output), losses(undisturbed)
+    assert list(found) == list(range(STEPS - 2 * EVERY + 1, STEPS + 1))
+    assert max(abs(loss - expected[step]) for step, loss in found.items()) <= 1e-5
