@@ -31,7 +31,7 @@ _log = logging.getLogger("distillstages.train.checkpoints")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A published checkpoint: optimizer steps done, the attempt and number of ranks that wrote it, its files.
+    """A published checkpoint: optimizer steps done, the attempt and number of ranks that wrote it, its files, when.
 
     `unreadable` says what is wrong with its marker; the rest is then unknown but for the step, which its name says."""
 
@@ -40,6 +40,7 @@ class Checkpoint:
     attempt: int = 0
     ranks: int = 0
     files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    time: float = 0.0
     unreadable: str | None = None
 
 
@@ -92,7 +93,8 @@ class Checkpoints:
         every rank has written and flushed; `files` are those of all ranks. Raises Temporary SupersededAttempt (a newer
         attempt works here), DataFault DiskFull."""
         source, target = self.partial / f"checkpoint-{step}", self.folder / f"checkpoint-{step}"
-        marker = {"step": step, "attempt": self.output.attempt, "ranks": ranks, "time": time.time(), "files": files}
+        now = time.time()
+        marker = {"step": step, "attempt": self.output.attempt, "ranks": ranks, "time": now, "files": files}
         with storage_errors(str(source)):
             for folder in [each for each in source.rglob("*") if each.is_dir()]:
                 sync_folder(folder)
@@ -103,7 +105,7 @@ class Checkpoints:
             source.rename(target)
             sync_folder(self.folder)
         self._prune(step)
-        return Checkpoint(target, step, self.output.attempt, ranks, files)
+        return Checkpoint(target, step, self.output.attempt, ranks, files, now)
 
     def set_aside(self, checkpoint: Checkpoint) -> Path:
         """Gives a damaged checkpoint another name, under which nothing looks for it. It goes once a good one of as
@@ -146,7 +148,9 @@ def _read(path: Path, step: int) -> Checkpoint:
     try:
         marker = json.loads((path / MARKER).read_text("utf-8"))
         files = {str(name): (int(size), str(content)) for name, (size, content) in marker["files"].items()}
-        found = Checkpoint(path, int(marker["step"]), int(marker["attempt"]), int(marker["ranks"]), files)
+        found = Checkpoint(
+            path, int(marker["step"]), int(marker["attempt"]), int(marker["ranks"]), files, float(marker["time"])
+        )
     except FileNotFoundError:
         return Checkpoint(path, step, unreadable=f"{MARKER} is missing")
     except OSError as error:

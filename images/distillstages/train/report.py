@@ -142,10 +142,10 @@ class StepLog:
             self.metrics.set(name, value)
         self.progress.update(step, loss=loss, tokensPerSecond=round(rate, 1), learningRate=learning_rate)
 
-    def checkpoint(self, step: int) -> None:
-        """A checkpoint after `step` steps is whole."""
+    def checkpoint(self, step: int, at: float) -> None:
+        """The newest whole checkpoint is one after `step` steps, made `at` (Unix time, s)."""
         self.metrics.set("checkpoint_step", step)
-        self.metrics.set("checkpoint_timestamp_seconds", time.time())
+        self.metrics.set("checkpoint_timestamp_seconds", at)
 
     def tokens(self) -> int:
         """Tokens trained on in all attempts, each step counted once."""

@@ -97,6 +97,7 @@ def train(context: Context) -> Mapping[str, Any]:
             log = StepLog(output.path("metrics.jsonl"), output.attempt, context.metrics, progress)
             if resume:
                 context.metrics.set("resumed_from_step", resume.step)
+                log.checkpoint(resume.step, resume.time)
             if start.damaged:
                 context.metrics.set("damaged_checkpoints", start.damaged)
 
@@ -106,8 +107,8 @@ def train(context: Context) -> Mapping[str, Any]:
             torch.distributed.barrier()  # rank 0 makes the folder, and its files' names are for all to see
             files = ranks.gather(manifest.describe(folder, rank, batches.ranks))
             if is_first and log:
-                checkpoints.publish(step, batches.ranks, {name: what for each in files for name, what in each.items()})
-                log.checkpoint(step)
+                all_files = {name: what for each in files for name, what in each.items()}
+                log.checkpoint(step, checkpoints.publish(step, batches.ranks, all_files).time)
             torch.distributed.barrier()  # a rank that ended earlier would make its Job end this one meanwhile
 
         trainer = Trainer(

@@ -32,6 +32,7 @@ STAGES = frozenset(
         "NoChatTemplate",
         "SequenceTooLong",
         "BatchNotDivisible",
+        "CheckpointsDamaged",
         "DatasetNotFound",
         "ModelNotFound",
         "EngineFailed",
