@@ -136,3 +136,12 @@ def test_what_was_resolved_reaches_the_stages_that_read_the_input() -> None:
     block = stage_side.parse(yaml.safe_dump(again)).resolve
     assert block is not None
     assert (block.student.pinned, block.sources[0].pinned) == (identity, identity)
+
+
+def test_a_benchmark_s_grader_reaches_the_stage() -> None:
+    given = spec(evaluate={"benchmarks": [{"name": "letters", "uri": "s3://b/q.jsonl", "grader": "MultipleChoice"}]})
+    inputs = stageconfig.Inputs(UPSTREAM, Resolved())
+    config = stageconfig.stage_config(run(spec=given), Spec.model_validate(given), "evaluate", "f" * 64, 1, inputs)
+    block = stage_side.parse(yaml.safe_dump(config)).evaluate
+    assert block is not None
+    assert block.benchmarks[0].grader == "MultipleChoice"

@@ -214,7 +214,7 @@ class EvaluatedModel(Model):
 
 
 class Benchmark(Model):
-    """A set of questions with answers, and how they are asked."""
+    """A set of questions with answers, how they are asked, and whether the answers are mathematics or letters."""
 
     name: Name
     uri: Uri
@@ -226,7 +226,7 @@ class Benchmark(Model):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: PositiveInt = 32768
-    grader: Literal["Math"] = "Math"
+    grader: Literal["Math", "MultipleChoice"] = "Math"
 
 
 class Engine(Model):

@@ -49,6 +49,7 @@ ENGINE_FAILED: Final = "EngineFailed"
 # Reasons for which curation rejects one trace
 WRONG_ANSWER: Final = "WrongAnswer"
 NO_ANSWER: Final = "NoAnswer"
+AMBIGUOUS_ANSWER: Final = "AmbiguousAnswer"
 MALFORMED: Final = "Malformed"
 TRUNCATED: Final = "Truncated"
 UNVERIFIABLE_REFERENCE: Final = "UnverifiableReference"

@@ -44,6 +44,29 @@ def compare_quickly(reference: str, extracted: str) -> bool | None:
     return quantities.compare(quantities.read(reference), quantities.read(extracted))
 
 
+def _by_letter(reference: str, response: str, choices: int) -> Verdict | None:
+    """The verdict on a letter. None where the reference may be a letter by chance and the response names none."""
+    expected = letters.of_reference(reference)
+    found = letters.find(response, choices or letters.USUAL)
+    if choices and expected is None:
+        detail = f"the reference {reference[:200]!r} is no letter, as a multiple choice question's has to be"
+        return Verdict(False, reasons.UNVERIFIABLE_REFERENCE, detail, found.letter)
+    if found.several:
+        return Verdict(False, reasons.AMBIGUOUS_ANSWER, "the response names more than one letter as its answer", None)
+    if found.letter:
+        return _plain(found.letter == expected, reference, found.letter)
+    if not choices:
+        return None
+    last = letters.LETTERS[choices - 1]
+    return Verdict(False, reasons.NO_ANSWER, f"the response names none of the letters A to {last} as its answer", None)
+
+
+def _plain(equal: bool, reference: str, extracted: str) -> Verdict:
+    if equal:
+        return Verdict(True, None, "equal", extracted)
+    return Verdict(False, reasons.WRONG_ANSWER, f"answered {extracted[:200]}, expected {reference[:200]}", extracted)
+
+
 def usable_cpus() -> int:
     """CPUs this process may use: affinity and, in a container, the cgroup's quota (v1 and v2). At least 1."""
     count = len(os.sched_getaffinity(0))
@@ -80,15 +103,14 @@ class Verifier:
         await asyncio.gather(*(checker.end() for checker in self._all))
 
     async def verdict(self, reference: str, response: str, choices: int = 0) -> Verdict:
-        """Judge a visible response against a reference answer; with `choices` the reference is one of so many letters.
-        Never raises for what the texts hold; Fault when no checking process can be started."""
-        if choices:
-            letter = letters.chosen(response, choices)
-            if letter is None:
-                last = letters.LETTERS[choices - 1]
-                return Verdict(False, reasons.NO_ANSWER, f"the response names none of the letters A to {last}", None)
-            return self._plain(letter == reference, reference, letter)
+        """Judge a visible response against a reference answer; with `choices` the reference is one of so many letters,
+        and nothing but the letter counts. Never raises for what the texts hold; Fault when no checking process can be
+        started."""
         reference = reference[: answers.MAX_ANSWER_CHARS]
+        if choices or letters.of_reference(reference):
+            by_letter = _by_letter(reference, response, choices)
+            if by_letter:
+                return by_letter
         extracted = answers.extract(response)
         if extracted is None:
             # A reference in words may be the whole response.
@@ -98,7 +120,7 @@ class Verifier:
         equal = compare_quickly(reference, extracted)
         if equal is None:
             return await self._check(reference, extracted)
-        return self._plain(equal, reference, extracted)
+        return _plain(equal, reference, extracted)
 
     async def _check(self, reference: str, extracted: str) -> Verdict:
         texts = quantities.mathematics(quantities.read(reference), quantities.read(extracted))
@@ -108,17 +130,9 @@ class Verifier:
         finally:
             self._idle.put_nowait(checker)
         if outcome in ("equal", "different"):
-            return self._plain(outcome == "equal", reference, extracted)
+            return _plain(outcome == "equal", reference, extracted)
         reason = {"timeout": reasons.VERIFY_TIMEOUT, "reference": reasons.UNVERIFIABLE_REFERENCE}
         return Verdict(False, reason.get(outcome, reasons.VERIFY_FAILED), detail, extracted)
-
-    @staticmethod
-    def _plain(equal: bool, reference: str, extracted: str) -> Verdict:
-        if equal:
-            return Verdict(True, None, "equal", extracted)
-        return Verdict(
-            False, reasons.WRONG_ANSWER, f"answered {extracted[:200]}, expected {reference[:200]}", extracted
-        )
 
 
 class _Checker:

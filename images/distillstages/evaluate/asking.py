@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from distillstages.common import reasons
+from distillstages.common import letters, reasons
 from distillstages.common.blocks import Benchmark
 from distillstages.common.exit import Terminated
 from distillstages.common.sources import Question
@@ -31,6 +31,10 @@ class Examination:
     def answers(self) -> int:
         """How many answers it takes: questions times samples."""
         return len(self.questions) * self.benchmark.samples
+
+    def choices(self, question: Question) -> int:
+        """Among how many letters an answer chooses, 0: the answers are mathematics."""
+        return question.choices or (letters.USUAL if self.benchmark.grader == "MultipleChoice" else 0)
 
     def kept(self, journal: Journal) -> list[Record]:
         """The records that answer this examination, in its order. One made for another reference answer (the data
@@ -134,7 +138,8 @@ class Asker:
         except PromptTooLong:
             return _record(task, Trace("", ""), None, False, reasons.TRUNCATED, Answer("", None, PROMPT_TOO_LONG, 0))
         trace = parts(self._trace_format, answer)
-        verdict = await verifier.verdict(task.question.reference, trace.response, task.question.choices)
+        choices = task.examination.choices(task.question)
+        verdict = await verifier.verdict(task.question.reference, trace.response, choices)
         reason = verdict.reason
         if not verdict.accepted and answer.finish_reason == "length" and verdict.extracted is None:
             reason = reasons.TRUNCATED

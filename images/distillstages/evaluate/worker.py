@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from distillstages.common import enginemodel
+from distillstages.common import enginemodel, letters, reasons
 from distillstages.common.artifacts import PARTIAL
 from distillstages.common.blocks import Evaluate, EvaluatedModel
 from distillstages.common.engine import Engine, Launch
 from distillstages.common.enginemetrics import Watch
 from distillstages.common.enginemodel import EngineModel
-from distillstages.common.exit import ConfigFault
+from distillstages.common.exit import ConfigFault, DataFault
 from distillstages.common.progress import Progress
 from distillstages.common.sources import read_questions, unique
 from distillstages.common.worker import Context, run
@@ -65,8 +65,19 @@ def artifact_names(config: Evaluate) -> dict[tuple[str, str], str]:
 
 
 def examine(benchmark: Any) -> Examination:
-    """Read a benchmark's questions; repeated ones are asked once. Raises DataFault."""
+    """Read a benchmark's questions; repeated ones are asked once. Raises DataFault, also where letters are graded and
+    a reference is none."""
     questions, duplicates = unique(read_questions(benchmark))
+    if benchmark.grader == "MultipleChoice":
+        for question in questions:
+            allowed = letters.LETTERS[: question.choices or letters.USUAL]
+            if (letters.of_reference(question.reference) or "?") not in allowed:
+                raise DataFault(
+                    f"benchmark {benchmark.name!r}: the reference answer of question {question.id} is "
+                    f"{question.reference[:100]!r}, expected a letter from A to {allowed[-1]}: "
+                    "map the right column with fields.answer, or set grader: Math",
+                    reason=reasons.ROW_BROKEN,
+                )
     if duplicates:
         _log.warning("benchmark %s: %d repeated questions are asked once", benchmark.name, duplicates)
     return Examination(benchmark, questions)

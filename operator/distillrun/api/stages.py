@@ -311,6 +311,11 @@ class Benchmark(ApiModel):
     split: str = Field(default="test", max_length=64, description="Split of a hub dataset.")
     take: int | None = Field(default=None, ge=1, le=10_000_000, description="Only the first rows, this many.")
     fields: Fields = Field(default_factory=Fields, description="Which column holds what.")
+    grader: Literal["Math", "MultipleChoice"] = Field(
+        default="Math",
+        description="How answers are judged: as mathematics, or by the one letter they give as their answer (the"
+        " reference is a letter; the question lists the choices).",
+    )
     samples: int = Field(default=1, ge=1, le=256, description="Answers a question; accuracy is their mean (pass@1).")
     temperature: Decimal = Field(default="0", description="Sampling temperature; 0: greedy.")
     top_p: Decimal = Field(default="1", description="Nucleus sampling.")

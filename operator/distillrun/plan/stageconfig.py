@@ -189,7 +189,7 @@ def _evaluate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inpu
                 "temperature": float(benchmark.temperature),
                 "topP": float(benchmark.top_p),
                 "maxTokens": benchmark.max_tokens,
-                "grader": "Math",
+                "grader": benchmark.grader,
             }
             for benchmark in evaluate.benchmarks
         ],

@@ -4,7 +4,8 @@ It takes the arguments of ``vllm serve`` and is put in vLLM's place by $DISTILLR
 in the model's folder, file fake.json:
 
 loading     "answers" (default), "dies" or "never" becomes healthy
-answers     "right" (default), "wrong", "words" (no number at all), "truncated", "separate" (thinking in its own field)
+answers     "right" (default), "wrong", "words" (no number at all), "truncated", "separate" (thinking in its own field),
+            "letters" (A to D, the sum's rest by 4), "two letters"
 dieAfter    ends with an error in its log at the completion after so many
 holdAfter   completions after so many get no answer until the file `release` exists beside fake.json
 garbage     the first so many completions get a body that is not JSON, -1: all of them
@@ -90,9 +91,13 @@ class Fake:
         found = re.match(r"(\d+)\+(\d+)", question)
         total = int(found[1]) + int(found[2]) if found else 0
         kind = self.does.get("answers", "right")
-        response = {"wrong": rf"\boxed{{{total + 1}}}", "words": "I would rather not say."}.get(
-            kind, rf"\boxed{{{total}}}"
-        )
+        letter = "ABCD"[total % 4]
+        response = {
+            "wrong": rf"\boxed{{{total + 1}}}",
+            "words": "I would rather not say.",
+            "letters": f"Three of them are wrong.\n\nThe correct answer is ({letter}).",
+            "two letters": f"The answer is {letter} or E.",
+        }.get(kind, rf"\boxed{{{total}}}")
         message: dict[str, Any] = {"role": "assistant", "content": f"<think>\nadding\n</think>\n\n{response}"}
         if kind == "truncated":
             message["content"] = "<think>\nadding and add"

@@ -64,3 +64,12 @@ def test_two_pairs_of_names_that_would_share_a_file(evaluation: MakeEvaluation, 
     end = stage.run()
     assert (end.code, end.reason) == (78, "ConfigInvalid")
     assert "records/a-b-c.jsonl" in end.message["message"]
+
+
+def test_a_benchmark_of_letters_whose_answers_are_none(evaluation: MakeEvaluation, student: FakeModel) -> None:
+    questions = [{"question": "1+1=?", "answer": "B"}, {"question": "1+2=?", "answer": "3"}]
+    end = evaluation(student, questions=questions, benchmark={"grader": "MultipleChoice"}).run()
+    assert (end.code, end.reason) == (65, "RowBroken")
+    assert "is '3', expected a letter from A to J" in end.message["message"]
+    assert "map the right column with fields.answer, or set grader: Math" in end.message["message"]
+    assert not student.events("started")

@@ -197,3 +197,23 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def test_multiple_choice_is_graded_by_the_one_letter_that_is_given(
+    evaluation: MakeEvaluation, student: FakeModel, base: FakeModel
+) -> None:
+    student.does(answers="letters")
+    base.does(answers="two letters")
+    questions = [
+        {"question": f"{n}+0=? (A) 0, 4 (B) 1, 5 (C) 2, 6 (D) 3, 7", "answer": "(A)" if n == 7 else "ABCD"[n % 4]}
+        for n in range(8)
+    ]
+    stage = evaluation(student, base, questions=questions, benchmark={"grader": "MultipleChoice"})
+    end = stage.run()
+    assert end.code == 0, end.log
+    assert [score["correct"] for score in end.message["numbers"]["scores"]] == [7, 0]
+    found = records(stage.output, "student")
+    assert [r["extracted"] for r in found] == [*"ABCDABCD"]
+    assert {r["reason"] for r in found[:7]} == {None}
+    assert (found[7]["reference"], found[7]["reason"]) == ("(A)", "WrongAnswer")
+    assert {(r["extracted"], r["reason"]) for r in records(stage.output, "base")} == {(None, "AmbiguousAnswer")}

@@ -69,6 +69,7 @@ def changed(path: str, value: Any) -> Spec:
         ("train.deepspeed", {"config": {"zero_optimization": {"reduce_bucket_size": 5}}}, "train"),
         ("student.model.uri", "hf://Qwen/Qwen2.5-7B-Instruct", "train evaluate"),
         ("evaluate.benchmarks.0.samples", 16, "evaluate"),
+        ("evaluate.benchmarks.0.grader", "MultipleChoice", "evaluate"),
         ("evaluate.engine", {"maxModelLength": 4096}, "evaluate"),
         ("evaluate.alsoBaseModel", False, "evaluate"),
         # What only costs time, place or patience changes nothing.
