@@ -32,12 +32,15 @@ class ApiKey(Model):
 
 
 class Teacher(Model):
-    """An OpenAI-compatible endpoint. `url` ends before /chat/completions."""
+    """An OpenAI-compatible endpoint. `url` ends before /chat/completions. null: no such limit."""
 
     name: str
     url: Annotated[str, Field(pattern=r"^https?://.+")]
     model: Annotated[str, Field(min_length=1)]
     max_concurrency: PositiveInt = 64
+    requests_per_minute: PositiveInt | None = None
+    requests_per_day: PositiveInt | None = None
+    tokens_per_minute: PositiveInt | None = None
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     max_attempts_per_request: PositiveInt = 8
     terms_reference: str | None = None

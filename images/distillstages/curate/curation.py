@@ -15,7 +15,7 @@ from typing import Any, Final
 from distillstages.common import logs, reasons
 from distillstages.common.artifacts import PARTIAL, storage_errors
 from distillstages.common.blocks import Curate
-from distillstages.common.exit import ConfigFault, DataFault, Terminated
+from distillstages.common.exit import ConfigFault, DataFault, Temporary, Terminated
 from distillstages.common.progress import Progress
 from distillstages.common.sources import Question, read_questions, unique
 from distillstages.common.verify import Verifier
@@ -23,6 +23,7 @@ from distillstages.common.worker import Context
 from distillstages.curate import dataset, mixture
 from distillstages.curate.backoff import Backoff
 from distillstages.curate.journal import Journal, Key
+from distillstages.curate.pace import Pacer, Paused
 from distillstages.curate.records import Answer, fault_of, trace_of
 from distillstages.curate.teacher import Teacher
 
@@ -65,9 +66,11 @@ class Curation:
         try:
             self.wanted = len(self._keys())
             with Progress(self.metrics, unit="questions", total=self.wanted) as self.progress:
-                await self._ask_and_judge(api_key)
+                postponed = await self._ask_and_judge(api_key)
             if self.stopping.is_set():
                 raise self._stopped()
+            if postponed is not None:
+                raise postponed
             return await asyncio.to_thread(self._publish)
         finally:
             await self.journal.close()
@@ -115,7 +118,8 @@ class Curation:
         if self.context.stopping.is_set():
             self.stopping.set()
 
-    async def _ask_and_judge(self, api_key: str | None) -> None:
+    async def _ask_and_judge(self, api_key: str | None) -> Temporary | None:
+        """Returns why the rest has to wait for another day; None when nothing is left to ask."""
         keys = self._keys()
         missing = [k for k in keys if k not in self.journal.entries]
         self.missing = iter(missing)
@@ -124,11 +128,19 @@ class Curation:
         self.tally = Counter(e.verdict[0] for k in keys if (e := self.journal.entries.get(k)) and e.verdict is not None)
         self._show()
         queue: asyncio.Queue[Key] = asyncio.Queue(_WAITING_VERDICTS)
+        pacer = Pacer(
+            self.config.teacher,
+            self.journal,
+            self.journal.reserved,
+            continued=self.journal.continued,
+            stopping=self.stopping,
+        )
         teacher = Teacher(
             self.config.teacher,
             self.config.generate,
             api_key=api_key,
             backoff=self.backoff,
+            pacer=pacer,
             answered=self.journal.successes,
             remaining=lambda: self.wanted - self.recorded,
         )
@@ -141,16 +153,21 @@ class Curation:
                     askers.create_task(self._judge_again(unjudged, queue))
                     for _ in range(min(self.config.teacher.max_concurrency, self.wanted - self.recorded)):
                         askers.create_task(self._ask(teacher, queue))
+                await pacer.close()
                 await queue.join()
                 for task in (*helpers, drain):
                     task.cancel()
+        return pacer.postponed(teacher.who(), self.wanted - self.recorded) if pacer.exhausted else None
 
     async def _ask(self, teacher: Teacher, queue: asyncio.Queue[Key]) -> None:
         for key in self.missing:
             if self.stopping.is_set():
                 return
             question = self.by_key[key[0]]
-            answer = await teacher.ask(question.key, key[1], question.question)
+            try:
+                answer = await teacher.ask(question.key, key[1], question.question)
+            except Paused:
+                return  # those on their way are waited for and recorded
             # On disk first; only then does anything count it, and only then is the next question asked.
             await self.journal.append(answer)
             self.recorded += 1

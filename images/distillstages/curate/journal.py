@@ -2,8 +2,9 @@
 
 Append-only JSON lines in `.partial/answers-<attempt>-<n>.jsonl`, one file a process, each answer (and later its
 verdict) one line. `append` returns after fsync; what waits meanwhile is written together, so one fsync serves many
-answers. A process that is killed loses what had not been written, which is exactly what was in flight. A torn last line
-is skipped when read; nobody appends to another process's file.
+answers. A third kind of line reserves requests of a day's limit (pace.py). A process that is killed loses what had not
+been written, which is exactly what was in flight. A torn last line is skipped when read; nobody appends to another
+process's file.
 
 In an object store the same lines are objects `answers-<attempt>-<n>-<part>.jsonl`, one a group; a scratch file on the
 local disk serves the reads. In memory: one small entry an answer, never the texts.
@@ -62,6 +63,10 @@ class Journal:
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.skipped_lines = 0
+        self.continued = False
+        """Whether other processes have worked here before."""
+        self.reserved: list[tuple[float, int]] = []
+        """What they reserved of the days' limits: until when (seconds since 1970), requests."""
 
     @classmethod
     async def open(cls, output: Output) -> Journal:
@@ -80,6 +85,10 @@ class Journal:
         """Record the verdict on an answer."""
         await self._append({"kind": "verdict", "key": key[0], "sample": key[1], "reason": reason, "detail": detail})
         self.entries[key].verdict = (reason, detail)
+
+    async def reserve(self, until: float, requests: int) -> None:
+        """Record requests that are sent until then, before they are (negative: given back). Raises StageError."""
+        await self._append({"kind": "reserved", "until": until, "requests": requests})
 
     def read(self, key: Key) -> Answer:
         """The recorded answer. Raises KeyError."""
@@ -172,6 +181,7 @@ class Journal:
     def _load(self) -> None:
         names = [n for n in self._output.list(PARTIAL) if n.startswith("answers-") and n.endswith(".jsonl")]
         number = 1 + max([_number(n, self._output.attempt) for n in names], default=0)
+        self.continued = bool(names)
         self._stem = f"answers-{self._output.attempt:06d}-{number:04d}"
         if self._output.is_local:
             folder = self._output.folder(PARTIAL)
@@ -217,6 +227,8 @@ class Journal:
                 document: dict[str, Any] = json.loads(line if line.endswith(b"\n") else b"{}")
                 if document["kind"] == "answer":
                     self._enter(Answer.from_dict(document), Entry(index, offset, len(line)))
+                elif document["kind"] == "reserved":
+                    self.reserved.append((float(document["until"]), int(document["requests"])))
                 else:
                     entry = self.entries[document["key"], document["sample"]]
                     entry.verdict = entry.verdict or (document["reason"], document["detail"])

@@ -25,6 +25,7 @@ from distillstages.common.blocks import Generate
 from distillstages.common.blocks import Teacher as TeacherConfig
 from distillstages.common.exit import ConfigFault, Temporary
 from distillstages.curate.backoff import Backoff, retry_after
+from distillstages.curate.pace import Pacer
 from distillstages.curate.records import Answer
 from distillstages.curate.replies import Failure, Reply, parse_completion, problem_of
 
@@ -32,6 +33,8 @@ _MAX_BODY_BYTES: Final = 64 << 20
 _LONGEST_WAIT_SECONDS: Final = 900.0
 _GARBAGE_TRIES: Final = 3
 _TAIL: Final = 3
+_TEMPLATE_TOKENS: Final = 64
+"""What a chat template may add to a request's text."""
 
 
 class Teacher:
@@ -45,12 +48,14 @@ class Teacher:
         *,
         api_key: str | None,
         backoff: Backoff | None = None,
+        pacer: Pacer | None = None,
         answered: int = 0,
         remaining: Callable[[], int] = lambda: 0,
     ) -> None:
         self.config = config
         self.generate = generate
         self.backoff = backoff or Backoff()
+        self.pacer = pacer
         self.successes = 0
         self.in_flight = 0
         self._answered_before = answered
@@ -72,15 +77,19 @@ class Teacher:
         await self._client.aclose()
 
     async def ask(self, key: str, sample: int, question: str) -> Answer:
-        """One answer. Raises ConfigFault where asking again is useless, Temporary where the teacher is away."""
+        """One answer. Raises ConfigFault where asking again is useless, Temporary where the teacher is away, Paused
+        where the endpoint's limits allow no request soon."""
         requests = failures = 0
         seen = self.successes
         at_start = self.successes
         while True:
             await self._wait_for_quota()
+            turn = await self.pacer.admit(self._most_tokens(question)) if self.pacer is not None else None
             requests += 1
             reply = await self._request(question)
             if isinstance(reply, Reply):
+                if self.pacer is not None and reply.prompt_tokens:
+                    self.pacer.used(turn, reply.prompt_tokens + reply.completion_tokens)
                 self.successes += 1
                 self._told_to_wait = 0
                 return Answer(
@@ -149,7 +158,7 @@ class Teacher:
             return Failure("timeout", f"no complete answer within {self.config.request_timeout_seconds:g} s")
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise ConfigFault(
-                f"{self._who()}: the URL cannot be used ({error})", reason=reasons.TEACHER_REFUSED
+                f"{self.who()}: the URL cannot be used ({error})", reason=reasons.TEACHER_REFUSED
             ) from None
         except httpx.DecodingError as error:
             return Failure("garbage", f"an answer that cannot be decoded ({error})")
@@ -169,6 +178,11 @@ class Teacher:
             "top_p": self.generate.top_p,
             self._length_field: self.generate.max_tokens,
         }
+
+    def _most_tokens(self, question: str) -> int:
+        """No token stands for less than a byte."""
+        text = question + (self.generate.system_prompt or "")
+        return len(text.encode()) + _TEMPLATE_TOKENS + self.generate.max_tokens
 
     def _judge(self, response: httpx.Response, body: bytes) -> Reply | Failure:
         """Raises ConfigFault for what no repetition changes."""
@@ -190,7 +204,7 @@ class Teacher:
         if status == 404 or 300 <= status < 400 or problem.is_about_model:
             where = f" to {response.headers['location']}" if "location" in response.headers else ""
             raise ConfigFault(
-                f"{self._who()} refused: {said}{where}; check the endpoint's url and model",
+                f"{self.who()} refused: {said}{where}; check the endpoint's url and model",
                 reason=reasons.TEACHER_REFUSED,
             )
         return Failure("refused", said)
@@ -199,7 +213,7 @@ class Teacher:
         """A request refused as such. Before any answer the request's form is suspected, not the question."""
         if self.successes + self._answered_before == 0:
             raise ConfigFault(
-                f"{self._who()} refused the first request: {reply.detail}; check model, maxTokens, temperature and "
+                f"{self.who()} refused the first request: {reply.detail}; check model, maxTokens, temperature and "
                 "topP against what the endpoint accepts",
                 reason=reasons.TEACHER_REFUSED,
             )
@@ -212,19 +226,20 @@ class Teacher:
         else:
             advice = f"check the key {key.key!r} of the Secret {key.secret!r}"
         return ConfigFault(
-            f"{self._who()} does not accept our credentials ({said}); {advice}", reason=reasons.TEACHER_UNAUTHORIZED
+            f"{self.who()} does not accept our credentials ({said}); {advice}", reason=reasons.TEACHER_UNAUTHORIZED
         )
 
     def _away(self, reply: Failure, requests: int) -> Temporary:
         reason = {"limited": reasons.TEACHER_RATE_LIMITED, "garbage": reasons.TEACHER_GARBAGE}
         return Temporary(
-            f"{self._who()} gave no usable answer in {requests} requests, last: {reply.detail}; what was answered is "
+            f"{self.who()} gave no usable answer in {requests} requests, last: {reply.detail}; what was answered is "
             "recorded and the next attempt continues",
             reason=reason.get(reply.kind, reasons.TEACHER_UNAVAILABLE),
             retry_after_seconds=reply.retry_after if reply.retry_after is not None else self.backoff.cap_seconds,
         )
 
-    def _who(self) -> str:
+    def who(self) -> str:
+        """The teacher in a sentence."""
         return f"teacher {self.config.name!r} (model {self.config.model!r} at {self._place})"
 
 

@@ -68,6 +68,21 @@ class Endpoint(ApiModel):
     model: str = Field(min_length=1, max_length=253, description="Model name in requests.")
     api_key_secret_ref: SecretKey | None = Field(default=None, description="Where the API key is; unset: no key.")
     max_concurrency: int = Field(default=64, ge=1, le=4096, description="Requests in flight at most.")
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="Requests in any 60 seconds at most; unset: no limit."
+    )
+    requests_per_day: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="Requests in any 24 hours at most: then curation waits, without a pod; unset: no limit.",
+    )
+    tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="Tokens in any 60 seconds at most, prompts and answers; unset: no limit.",
+    )
     request_timeout_seconds: int = Field(
         default=600, ge=1, le=86_400, description="How long one answer may take before it is asked for again."
     )

@@ -19,6 +19,7 @@ STAGES = frozenset(
         "TeacherRefused",
         "TeacherUnavailable",
         "TeacherRateLimited",
+        "TeacherDailyLimit",
         "TeacherGarbage",
         "SourceNotFound",
         "SourceUnreadable",

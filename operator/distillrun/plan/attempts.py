@@ -33,6 +33,8 @@ VANISHED_AFTER = 15.0
 PROBE = 0
 """The attempt that only looks whether another run has left the result already: one pod, no GPU."""
 
+_EVENTS = {"Disrupted": "AttemptDisrupted", "Released": "AttemptReleased", "Temporary": "AttemptPostponed"}
+
 
 @dataclass(frozen=True)
 class Context:
@@ -301,9 +303,10 @@ def _next_attempt(context: Context, stage: Stage, job: Job | None, end: Outcome)
     refs = [Ref("Job", job.name, job.uid)] if job is not None else []
     step = Step(following, delete=refs)
     if end.kind != "Stopped":
-        reason = {"Disrupted": "AttemptDisrupted", "Released": "AttemptReleased"}.get(end.kind, "AttemptFailed")
+        reason = _EVENTS.get(end.kind, "AttemptFailed")
         words = f"{stage.name} attempt {stage.attempt} ended ({end.reason}): {end.message}"
-        step.events.append(Event("Warning", reason, f"{words}; attempt {following.attempt} follows"))
+        words = f"{words}; attempt {following.attempt} follows"
+        step.events.append(Event("Normal" if end.kind == "Temporary" else "Warning", reason, words))
         step.requeue.append(wait or 0.5)
     return step
 

@@ -74,6 +74,9 @@ def changed(path: str, value: Any) -> Spec:
         ("evaluate.alsoBaseModel", False, "evaluate"),
         # What only costs time, place or patience changes nothing.
         ("models.0.endpoint.maxConcurrency", 3, ""),
+        ("models.0.endpoint.requestsPerMinute", 3, ""),
+        ("models.0.endpoint.requestsPerDay", 3, ""),
+        ("models.0.endpoint.tokensPerMinute", 3, ""),
         ("models.0.endpoint.requestTimeoutSeconds", 3, ""),
         ("models.0.endpoint.apiKeySecretRef.name", "other", ""),
         ("curate.pod", {"image": "x/y:2"}, ""),
