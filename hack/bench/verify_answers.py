@@ -19,6 +19,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 import sys
 import time
 from pathlib import Path
@@ -165,23 +166,28 @@ async def hostile(rows: list[dict[str, Any]]) -> dict[str, Any]:
     mixed = list(ordinary)
     for number, pair in enumerate(bad):
         mixed.insert((number + 1) * 10, pair)
-    costs, accepted = [], 0
-    for pair in bad:
-        async with Verifier(workers=1, timeout_seconds=1) as verifier:
-            await verifier.verdict(r"\sqrt{2}", boxed("2^{1/2}"))
-            start = time.perf_counter()
-            accepted += (await verifier.verdict(*pair)).accepted
-            costs.append(time.perf_counter() - start)
+    idle, _ = await _alone(None)
+    alone_costs = [await _alone(pair) for pair in bad]
     async with Verifier(workers=2, timeout_seconds=1) as verifier:
         found = await verdicts(verifier, mixed)
         alone = await verdicts(verifier, ordinary)
     among = [v for pair, v in zip(mixed, found, strict=True) if pair not in bad]
     return {
         "hostile": len(bad),
-        "hostile_accepted": accepted,
-        "hostile_slowest_seconds": round(max(costs), 1),
+        "hostile_accepted": sum(accepted for _, accepted in alone_costs),
+        "hostile_slowest_cpu_seconds": round(max(cost for cost, _ in alone_costs) - idle, 1),
         "others_disturbed": sum(one != other for one, other in zip(among, alone, strict=True)),
     }
+
+
+async def _alone(pair: Pair | None) -> tuple[float, bool]:
+    """(CPU seconds of a checking process from start to end, whether it accepted) for one answer, or none."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    async with Verifier(workers=1, timeout_seconds=1) as verifier:
+        await verifier.verdict(r"\sqrt{2}", boxed("2^{1/2}"))
+        accepted = pair is not None and (await verifier.verdict(*pair)).accepted
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, accepted
 
 
 async def measure() -> dict[str, Any]:

@@ -25,6 +25,7 @@ _UNICODE: Final = str.maketrans(
         "π": r"\pi ",
         "∞": r"\infty ",
         "°": r"^{\circ}",
+        "¢": r"\text{ cents}",
         "∪": r"\cup ",
         "∩": r"\cap ",
         "∈": r"\in ",
@@ -59,12 +60,16 @@ _NO_SPACE: Final = re.compile(r"(?<!\\)\\!")
 _SIZE: Final = re.compile(
     r"\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|limits|m?left|m?right)(?![A-Za-z])\s*"
 )
+_BRACKETS: Final = {
+    "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")"
+}  # fmt: skip
+_BRACKET: Final = re.compile(rf"\\({'|'.join(_BRACKETS)})(?![A-Za-z])\s*")
 _UPRIGHT = (
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|textup|emph|mbox|hbox|mathrm|mathsf|operatorname)\s*\{"
 )
 _UPRIGHT_TEXT: Final = re.compile(_UPRIGHT + r"([^{}]*)\}")
 _NESTED_TEXT: Final = re.compile(_UPRIGHT + r"\s*\\text\{([^{}]*)\}\s*\}")
-_STYLED: Final = re.compile(r"\\(?:mathbf|mathit|mathnormal|boldsymbol|bm|pmb)\s*(?=\{)")
+_STYLED: Final = re.compile(r"\\(?:underline|mathbf|mathit|mathnormal|boldsymbol|bm|pmb)\s*(?=\{)")
 _NUMBER_AS_TEXT: Final = re.compile(r"\\text\{\s*([-+]?\s?(?:\\?\$)?[\d.,]*\d(?:\\%)?)\s*\}")
 _NUMBER_THEN_WORDS: Final = re.compile(r"\\text\{\s*([-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+))\s+([^{}]+)\}")
 
@@ -76,7 +81,9 @@ _ROOT_WORD: Final = re.compile(r"(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)")
 _ROOT_BARE: Final = re.compile(r"\\sqrt\s*(\d)")
 _SQUARE_ROOT: Final = re.compile(r"\\sqrt\s*\[\s*2\s*\]\s*(?=\{)")
 
-_DEGREES: Final = re.compile(r"(?:\{\s*\})?\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\s*\\degree(?![A-Za-z])")
+_DEGREES: Final = re.compile(
+    r"(?:\{\s*\})?\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\s*\\degree(?![A-Za-z])|(?<=\d)\^\s*\{?o\}?\Z"
+)
 _PLUS_INFINITY: Final = re.compile(r"(\A|[(\[,={])\s*\+\s*\\infty(?![A-Za-z])")
 _ROW_HEIGHT: Final = re.compile(r"(\\\\)\s*\[\s*-?[\d.]+\s*(?:ex|em|pt|mm|cm|in)\s*\]")
 _BASE: Final = re.compile(
@@ -109,7 +116,7 @@ def _unwrap(text: str) -> str:
     for _ in range(6):
         before = text
         text = text.strip()
-        if text.endswith(".") and not text.endswith(".."):
+        if text.endswith((".", ",", ";")) and not text.endswith(("..", "\\,", "\\;")):
             text = text[:-1]
         if match := _WRAPPED.fullmatch(text):
             text = next(g for g in match.groups() if g is not None)
@@ -144,6 +151,11 @@ def _spaces(text: str) -> str:
 def _sizes(text: str) -> str:
     """How tall a bracket or a fraction is drawn says nothing."""
     return _SIZE.sub("", text)
+
+
+def _brackets(text: str) -> str:
+    """Brackets by their names; those of a vector are those of a tuple."""
+    return _BRACKET.sub(lambda m: _BRACKETS[m[1]], text)
 
 
 def _fonts(text: str) -> str:
@@ -199,8 +211,8 @@ def _bases(text: str) -> str:
 
 
 RULES: Final[tuple[Callable[[str], str], ...]] = (
-    _unicode, _unwrap, _groups, _spaces, _sizes, _fonts, _unwrap, _degrees, _fractions, _roots, _infinity, _rows,
-    _bases,
+    _unicode, _unwrap, _groups, _spaces, _sizes, _brackets, _fonts, _unwrap, _degrees, _fractions, _roots,
+    _infinity, _rows, _bases,
 )  # fmt: skip
 
 
@@ -212,11 +224,14 @@ def tidy(text: str) -> str:
     return text.strip()
 
 
+_ARTICLE: Final = re.compile(r"\A(?:an?|the)\s+(?=[a-z]{3}[a-z ]*\.?\Z)")
+_NOT_BETWEEN_DIGITS: Final = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 _TEXT: Final = re.compile(r"\\text\{([^{}]*)\}")
 
 
 def words(text: str) -> str:
-    """A tidied answer as bare words: case, blanks, dollars, fonts, a full stop and brackets around one letter do not
-    matter."""
-    text = re.sub(r"[\s$]", "", _TEXT.sub(r"\1", text)).rstrip(".").lower()
+    """A tidied answer as bare words: case, dollars, fonts, a full stop, an article before words, brackets around one
+    letter and blanks (but those between digits) do not matter."""
+    text = _ARTICLE.sub("", _TEXT.sub(r"\1", text).strip().lower())
+    text = _NOT_BETWEEN_DIGITS.sub("", text.replace("$", "")).rstrip(".")
     return re.sub(r"\A\(([a-z])\)\Z", r"\1", text)

@@ -48,7 +48,7 @@ def check(reference: str, answer: str) -> tuple[str, str]:
     if expected is None:
         return "reference", f"the reference {reference[:200]!r} cannot be read as mathematics"
     found = read(answer)
-    if found is None or not verify(expected, found, timeout_seconds=None):
+    if found is None or not verify(expected, found, timeout_seconds=None, allow_set_relation_comp=True):
         return "different", ""
     return ("equal" if near(expected, found) else "different"), ""
 

@@ -16,6 +16,7 @@ from distillstages.common.quantities import number
 TABLE: dict[str, list[tuple[str, str]]] = {
     "_unicode": [
         ("−3", "-3"),
+        ("5¢", r"5\text{ cents}"),
         ("2π", r"2\pi "),
         ("x²³", "x^{23}"),
         ("52₈", "52_{8}"),
@@ -26,6 +27,7 @@ TABLE: dict[str, list[tuple[str, str]]] = {
     ],
     "_unwrap": [
         ("$5$.", "5"),
+        ("5;", "5"),
         (r"\( 5 \)", "5"),
         (r"\[x+1\]", "x+1"),
         ("**12**", "12"),
@@ -51,7 +53,13 @@ TABLE: dict[str, list[tuple[str, str]]] = {
         (r"\displaystyle x", "x"),
         (r"A \leftarrow B \bigcup C", r"A \leftarrow B \bigcup C"),
     ],
+    "_brackets": [
+        (r"\lbrace 3, 5 \rbrace", r"\{3, 5 \}"),
+        (r"\langle 1, 2\rangle", "(1, 2)"),
+        (r"\lbrackx", r"\lbrackx"),
+    ],
     "_fonts": [
+        (r"\underline{42}", "{42}"),
         (r"\textbf{\text{C}}", r"\text{C}"),
         (r"5\mathrm{ cm}", r"5\text{ cm}"),
         (r"\mathbf{5}", "{5}"),
@@ -61,7 +69,9 @@ TABLE: dict[str, list[tuple[str, str]]] = {
         (r"\mathbb{R}", r"\mathbb{R}"),
         (r"5\text{ m}", r"5\text{ m}"),
     ],
-    "_degrees": [("90^\\circ", r"90^{\circ}"), ("90^{\\circ}", r"90^{\circ}"), (r"90\degree", r"90^{\circ}")],
+    "_degrees": [
+        ("120^o", r"120^{\circ}"),
+        ("90^\\circ", r"90^{\circ}"), ("90^{\\circ}", r"90^{\circ}"), (r"90\degree", r"90^{\circ}")],
     "_fractions": [
         (r"\dfrac43", r"\frac{4}{3}"),
         (r"\frac 59", r"\frac{5}{9}"),
@@ -169,6 +179,9 @@ def test_two_thousand_hostile_characters_are_tidied_in_bounded_steps(piece: str)
         ("$C$.", "c"),
         (r"\textbf{ Evelyn }", "evelyn"),
         ("(1)", "(1)"),
+        ("an ellipse", "ellipse"),
+        ("a b", "ab"),
+        ("1 2", "1 2"),
         ("(a, b)", "(a,b)"),
     ],
 )

@@ -87,6 +87,8 @@ def test_numbers_are_read_exactly(text: str, value: Fraction | None) -> None:
         (r"12\text{ apples}", "13", False),
         ("60 mph", r"60 \text{ miles per hour}", True),
         (r"3\text{ hours}", r"180 \text{ minutes}", True),
+        (r"5.4 \text{ cents}", "5.4¢", True),
+        ("12", "1 2", None),
         # percent
         (r"50\%", "50", True),
         (r"50\%", "0.5", True),

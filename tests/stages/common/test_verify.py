@@ -208,6 +208,9 @@ def test_what_math_verify_alone_would_take_for_equal_is_rejected(reference: str,
         (r"\begin{pmatrix} 1/2 \\ 3 \end{pmatrix}", r"\begin{bmatrix} 0.5 \\[1ex] 3 \end{bmatrix}"),
         ("5", "2+3=5"),
         (r"x \in [1,2]", "[1, 2]"),
+        (r"(2,\infty)", "x > 2"),
+        (r"x \in [-2,7]", r"-2 \le x \le 7"),
+        (r"(-\infty, 3]", r"x \le 3"),
     ],
 )
 def test_mathematics_decides_what_notation_does_not(reference: str, answer: str) -> None:
