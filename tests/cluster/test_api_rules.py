@@ -61,7 +61,16 @@ def test_a_small_run_is_accepted_and_gets_a_practitioners_defaults(api_server: K
         ("train.learningRate", "fast", "should match"),
         ("train.nodes", 0, "greater than or equal to 1"),
         ("curate.generate.temperature", "3", "temperature must be from 0.0 to 2.0"),
-        ("curate.sources", [], "at least 1"),
+        ("curate.sources", [], "exactly one of sources and dataset"),
+        ("curate.dataset", {"uri": "hf://datasets/a/b"}, "exactly one of sources and dataset"),
+        ("curate", {"dataset": {"uri": "hf://datasets/a/b"}}, "remove it with dataset"),
+        (
+            "curate",
+            {"dataset": {"uri": "hf://datasets/a/b", "fields": {"layout": "ShareGPT", "thinking": "t"}}},
+            "thinking and response belong to layout: Columns",
+        ),
+        ("teacher", None, "set teacher with sources"),
+        ("models", None, "names no item of spec.models"),
         ("curate.sources.0.uri", "ftp://x/y", "should match"),
         ("curate.sources.0.pick", "Random", "pick: Random needs take"),
         ("curate.sources.0.share", "0", "share must be above 0"),
@@ -87,6 +96,15 @@ def test_a_spec_that_breaks_a_rule_is_refused_with_a_sentence(
 ) -> None:
     said = api_server.refusal(with_field(a_run(namespace), path, value))
     assert words in said, said
+
+
+def test_a_run_on_a_published_dataset_needs_no_model_and_no_teacher(api_server: Kube, namespace: str) -> None:
+    published = a_run(namespace, models=None, teacher=None, curate={"dataset": {"uri": "hf://datasets/a/traces"}})
+    api_server.apply(published)
+    stored = api_server.get("distillrun", "s1", namespace)
+    assert stored is not None
+    assert not {"models", "teacher"} & set(stored["spec"])
+    assert stored["spec"]["curate"]["dataset"]["fields"] == {"layout": "Columns", "id": ""}
 
 
 def test_an_unknown_field_is_refused_by_name(api_server: Kube, namespace: str) -> None:

@@ -47,6 +47,11 @@ FULL = spec(
     },
     serve={"engine": {"tensorParallel": 2, "maxModelLength": 4096, "vllmArgs": ["--enforce-eager"]}},
 )
+PUBLISHED = spec(
+    models=None,
+    teacher=None,
+    curate={"dataset": {"uri": "hf://datasets/a/traces", "take": 9, "fields": {"thinking": "t"}, "secretName": "hf"}},
+)
 UPSTREAM: dict[StageName, str] = {
     "curate": "file:///mnt/distillrun/t/curate/x/",
     "train": "file:///mnt/distillrun/t/train/y/",
@@ -55,7 +60,7 @@ INPUTS = stageconfig.Inputs(UPSTREAM, Resolved())
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("given", [spec(), FULL], ids=["small", "full"])
+@pytest.mark.parametrize("given", [spec(), FULL, PUBLISHED], ids=["small", "full", "published"])
 def test_every_stage_reads_what_the_operator_writes(stage: StageName, given: dict[str, Any]) -> None:
     a_run = run(spec=given)
     config = stageconfig.stage_config(a_run, Spec.model_validate(given), stage, "f" * 64, 3, INPUTS)

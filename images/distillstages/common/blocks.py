@@ -76,6 +76,29 @@ class Source(Model):
     fields: Fields = Fields()
 
 
+class TraceFields(Model):
+    """How the rows of a published dataset are laid out, and the names of their columns; null: the layout's own
+    (tracerows.py). `answer` null: the rows have no reference answer; `id` null: a hash of the question."""
+
+    layout: Literal["Columns", "ShareGPT", "Messages"] = "Columns"
+    question: str | None = None
+    thinking: str | None = None
+    response: str | None = None
+    answer: str | None = None
+    id: str | None = None
+
+
+class Dataset(Model):
+    """Questions with traces that somebody has published. `revision` as a source's."""
+
+    name: Name = "dataset"
+    uri: Uri
+    revision: Revision = None
+    split: str = "train"
+    take: PositiveInt | None = None
+    fields: TraceFields = TraceFields()
+
+
 class Student(Model):
     """The model to train: a directory (file://, s3://) or a hub id (hf://owner/name)."""
 
@@ -85,6 +108,12 @@ class Student(Model):
 
 class InputToResolve(Source):
     """A source or benchmark. `pinned`: the revision that an earlier resolve of this run froze; it is kept."""
+
+    pinned: Revision = None
+
+
+class DatasetToResolve(Dataset):
+    """The published dataset. `pinned` as in InputToResolve."""
 
     pinned: Revision = None
 
@@ -102,6 +131,7 @@ class Resolve(Model):
     trace_format: TraceFormat = "Think"
     system_prompt: str | None = None
     sources: list[InputToResolve] = []
+    dataset: DatasetToResolve | None = None
     benchmarks: list[InputToResolve] = []
 
     @model_validator(mode="after")
@@ -128,15 +158,20 @@ class Verify(Model):
 
 
 class Curate(Model):
-    """The block of the curate stage."""
+    """The block of the curate stage: either `sources` that a `teacher` is asked, or a `dataset` that is converted."""
 
-    teacher: Teacher
-    sources: Annotated[list[Source], Field(min_length=1)]
+    teacher: Teacher | None = None
+    sources: list[Source] = []
+    dataset: Dataset | None = None
     generate: Generate = Generate()
     verify: Verify = Verify()
 
     @model_validator(mode="after")
-    def _sources_are_a_mixture(self) -> Self:
+    def _sources_or_dataset(self) -> Self:
+        if bool(self.sources) == (self.dataset is not None):
+            raise ValueError("set exactly one of sources and dataset")
+        if (self.teacher is None) != (self.dataset is not None):
+            raise ValueError("sources need a teacher, and a dataset needs none")
         unique([s.name for s in self.sources], "source")
         if len({s.share is None for s in self.sources}) == 2:
             raise ValueError("either all sources have a share or none")

@@ -18,7 +18,7 @@ from distillstages.common import reasons
 from distillstages.common.exit import ConfigFault, DataFault, StageError, Temporary
 
 if TYPE_CHECKING:
-    from distillstages.common.sources import SourceLike
+    from distillstages.common.sources import Located
 
 _NOT_FOUND: Final = frozenset(
     {"DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError", "FileNotFoundError"}
@@ -109,7 +109,7 @@ def hub_error(uri: str, revision: str | None, error: Exception, after: str = "")
     return DataFault(f"{where}{after}: cannot be read ({kind}: {_brief(error)})", reason=reasons.SOURCE_UNREADABLE)
 
 
-def rows_of_repository(source: SourceLike) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+def rows_of_repository(source: Located) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
     """(repository and split, row number from 1, row), streamed. Raises DataFault, ConfigFault, Temporary."""
     try:
         import datasets

@@ -133,8 +133,7 @@ def _first(conversation: list[Turn], what: str, *, with_reply: bool) -> tuple[st
             "holds it with fields.answer",
             reason=reasons.FIELD_MISSING,
         )
-    shape = "SkyT1" if "<|begin_of_thought|>" in after[0].text else "Think"
-    visible = traceformat.split(shape, after[0].text).response
+    visible = traceformat.split_any(after[0].text).response
     return question, as_text(visible, f"{what} turn {users[0] + 2}", "a reference answer")
 
 

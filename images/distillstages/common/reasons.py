@@ -59,3 +59,8 @@ VERIFY_FAILED: Final = "VerifyFailed"
 CONTENT_FILTERED: Final = "ContentFiltered"
 REQUEST_REFUSED: Final = "RequestRefused"
 REQUEST_FAILED: Final = "RequestFailed"
+
+# Reasons for which a row of a published dataset is left out, besides Malformed, Truncated, FieldMissing and RowBroken
+NO_THINKING: Final = "NoThinking"
+MULTIPLE_TURNS: Final = "MultipleTurns"
+DUPLICATE: Final = "Duplicate"

@@ -27,12 +27,13 @@ def value_of(row: Mapping[str, Any], field: str, where: str, role: str, expected
     return row[field]
 
 
-def missing(row: Mapping[str, Any], where: str, fields: Iterable[str]) -> None:
-    """All columns that are missing, in one sentence, where it is more than one. Raises DataFault FieldMissing."""
+def missing(row: Mapping[str, Any], where: str, fields: Iterable[str], *, least: int = 2) -> None:
+    """All columns that are missing, in one sentence, where it is `least` or more. Raises DataFault FieldMissing."""
     absent = [name for name in dict.fromkeys(fields) if name not in row]
-    if len(absent) > 1:
+    if len(absent) >= least:
+        some = "fields" if len(absent) > 1 else "field"
         raise DataFault(
-            f"{where}: no fields {', '.join(map(repr, absent))}; fields found: {columns(row)}. Map them with fields",
+            f"{where}: no {some} {', '.join(map(repr, absent))}; fields found: {columns(row)}. Map them with fields",
             reason=reasons.FIELD_MISSING,
         )
 

@@ -28,8 +28,8 @@ _BATCH_ROWS: Final = 256
 Row = tuple[int, Mapping[str, Any]]
 
 
-class SourceLike(Protocol):
-    """What curate's sources and evaluate's benchmarks have in common."""
+class Located(Protocol):
+    """Rows somewhere: what sources, benchmarks and published datasets have in common."""
 
     @property
     def name(self) -> str: ...
@@ -39,6 +39,11 @@ class SourceLike(Protocol):
     def revision(self) -> str | None: ...
     @property
     def split(self) -> str: ...
+
+
+class SourceLike(Located, Protocol):
+    """Rows of questions: what curate's sources and evaluate's benchmarks have in common."""
+
     @property
     def take(self) -> int | None: ...
     @property
@@ -69,8 +74,7 @@ def read_questions(source: SourceLike) -> Iterator[Question]:
 
     Raises DataFault: SourceNotFound, SourceUnreadable, SourceEmpty, RowBroken, FieldMissing. Temporary when the storage
     is away."""
-    if source.revision is not None and not source.uri.startswith("hf://"):
-        identity.check(f"source {source.name!r}", source.uri, source.revision, *files(source))
+    check_unchanged(source)
     empty = True
     for where, row_number, row in itertools.islice(rows(source), source.take):
         empty = False
@@ -79,10 +83,16 @@ def read_questions(source: SourceLike) -> Iterator[Question]:
         raise no_rows(source)
 
 
-def no_rows(source: SourceLike) -> DataFault:
+def check_unchanged(source: Located) -> None:
+    """Files must still be what they were when they were resolved. Raises DataFault InputChanged, ConfigFault."""
+    if source.revision is not None and not source.uri.startswith("hf://"):
+        identity.check(f"source {source.name!r}", source.uri, source.revision, *files(source))
+
+
+def no_rows(source: Located) -> DataFault:
     """The error of a source without rows."""
     return DataFault(
-        f"source {source.name!r}: {source.uri} has no rows, expected at least one question",
+        f"source {source.name!r}: {source.uri} has no rows, expected at least one",
         reason=reasons.SOURCE_EMPTY,
     )
 
@@ -109,7 +119,7 @@ def question_of(source: SourceLike, where: str, row: Mapping[str, Any]) -> Quest
     return Question(key, own, source.name, question, reference, choices)
 
 
-def rows(source: SourceLike) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+def rows(source: Located) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
     """(file, row number, row) of all files of a source, in the order of their names. Raises DataFault, Temporary."""
     if is_hub_repository(source.uri):
         yield from hub.rows_of_repository(source)
@@ -126,7 +136,7 @@ def is_hub_repository(uri: str) -> bool:
     return uri.startswith("hf://datasets/") and hub.place(uri).is_whole
 
 
-def files(source: SourceLike) -> tuple[Any, list[str]]:
+def files(source: Located) -> tuple[Any, list[str]]:
     """The file system and the files that a URI names, sorted. Raises DataFault, Temporary."""
     import fsspec
 

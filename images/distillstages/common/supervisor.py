@@ -89,7 +89,7 @@ def main(
         print(logs.redact(f"{stage}: {error.message}"), file=sys.stderr)
         termination.write(_redacted(Termination.failed(error)))
         return int(error.code)
-    if config.curate and config.curate.teacher.api_key:
+    if config.curate and config.curate.teacher and config.curate.teacher.api_key:
         logs.register_secret(os.environ.get(config.curate.teacher.api_key.env))
     options = Options(
         stage,

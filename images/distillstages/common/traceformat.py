@@ -45,6 +45,20 @@ _MARKERS: Final[dict[str, Delimiters]] = {
     "S1": Delimiters("<|im_start|>think", "<|im_start|>answer", ""),
 }
 
+# Text that would end or open a turn or a thought in some trace format: a trace that holds it cannot be told apart from
+# its own frame, so it is not taught.
+_FRAME_MARKERS: Final = (
+    "<think>",
+    "</think>",
+    "<|begin_of_thought|>",
+    "<|end_of_thought|>",
+    "<|begin_of_solution|>",
+    "<|end_of_solution|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+)
+
 # In the style of STILL-2, in our own words.
 _SKY_T1_SYSTEM_PROMPT: Final = (
     "You answer questions by careful, unhurried reasoning before you commit to a result. Work in two parts. "
@@ -82,6 +96,22 @@ def split(trace_format: str, text: str) -> Trace:
         if middle:
             return Trace(thinking, response)
     return _split_lenient(trace_format, text)
+
+
+def split_any(text: str) -> Trace:
+    """`split` by the format whose markers the text holds; stripped."""
+    if "<|begin_of_thought|>" in text:
+        trace = split("SkyT1", text)
+    elif text.lstrip().startswith(_MARKERS["S1"].open):
+        trace = split("S1", text)
+    else:
+        trace = split("Think", text)
+    return Trace(trace.thinking.strip(), trace.response.strip())
+
+
+def marker_in(trace: Trace) -> str | None:
+    """A marker of some trace format, or of a turn, that a trace holds; None without one."""
+    return next((m for m in _FRAME_MARKERS if m in trace.thinking or m in trace.response), None)
 
 
 def _split_lenient(trace_format: str, text: str) -> Trace:

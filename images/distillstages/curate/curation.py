@@ -44,6 +44,8 @@ class Curation:
         assert context.config.curate is not None
         self.context = context
         self.config: Curate = context.config.curate
+        assert self.config.teacher is not None
+        self.teacher = self.config.teacher
         self.output = context.output
         self.metrics = context.metrics
         self.backoff = backoff
@@ -76,7 +78,7 @@ class Curation:
             await self.journal.close()
 
     def _api_key(self) -> str | None:
-        wanted = self.config.teacher.api_key
+        wanted = self.teacher.api_key
         if wanted is None:
             return None
         value = os.environ.get(wanted.env, "").strip()
@@ -129,14 +131,14 @@ class Curation:
         self._show()
         queue: asyncio.Queue[Key] = asyncio.Queue(_WAITING_VERDICTS)
         pacer = Pacer(
-            self.config.teacher,
+            self.teacher,
             self.journal,
             self.journal.reserved,
             continued=self.journal.continued,
             stopping=self.stopping,
         )
         teacher = Teacher(
-            self.config.teacher,
+            self.teacher,
             self.config.generate,
             api_key=api_key,
             backoff=self.backoff,
@@ -151,7 +153,7 @@ class Curation:
                 drain = background.create_task(self._drain_limit())
                 async with asyncio.TaskGroup() as askers:
                     askers.create_task(self._judge_again(unjudged, queue))
-                    for _ in range(min(self.config.teacher.max_concurrency, self.wanted - self.recorded)):
+                    for _ in range(min(self.teacher.max_concurrency, self.wanted - self.recorded)):
                         askers.create_task(self._ask(teacher, queue))
                 await pacer.close()
                 await queue.join()
@@ -245,7 +247,7 @@ class Curation:
             if not numbers["accepted"]:
                 raise self._nothing_accepted(numbers)
             self.output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
-        teacher = self.config.teacher
+        teacher = self.teacher
         details = {
             "teacher": {"name": teacher.name, "model": teacher.model, "termsReference": teacher.terms_reference},
             "sources": [s.uri for s in self.config.sources],
@@ -295,7 +297,7 @@ class Curation:
                     bad.add(row)
                 if position in shown:
                     sampled.append(row)
-        teacher = self.config.teacher
+        teacher = self.teacher
         summary = [
             ("teacher", f"{teacher.name}: {teacher.model}"),
             ("terms", teacher.terms_reference or "none given"),
@@ -309,7 +311,7 @@ class Curation:
     def _nothing_accepted(self, numbers: dict[str, Any]) -> DataFault:
         why = ", ".join(f"{reason} {number}" for reason, number in numbers["rejectedByReason"].items())
         return DataFault(
-            f"none of {numbers['rejected']} answers of teacher {self.config.teacher.name!r} was accepted ({why}); see "
+            f"none of {numbers['rejected']} answers of teacher {self.teacher.name!r} was accepted ({why}); see "
             f"{self.output.url('rejected/')} and check the references and the teacher",
             reason=reasons.NOTHING_ACCEPTED,
         )

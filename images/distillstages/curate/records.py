@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 from distillstages.common import reasons, traceformat
 from distillstages.common.traceformat import Trace
-
-# Text that would end or open a turn or a thought in some trace format: a trace that holds it cannot be told apart from
-# its own frame, so it is not taught.
-_FRAME_MARKERS: Final = (
-    "<think>",
-    "</think>",
-    "<|begin_of_thought|>",
-    "<|end_of_thought|>",
-    "<|begin_of_solution|>",
-    "<|end_of_solution|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|endoftext|>",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +46,7 @@ def trace_of(answer: Answer) -> Trace:
             traceformat.split("Think", answer.content).response if "</think>" in answer.content else answer.content
         )
         return Trace(answer.reasoning.strip(), content.strip())
-    shape = "SkyT1" if "<|begin_of_thought|>" in answer.content else "Think"
-    thinking, response = traceformat.split(shape, answer.content)
-    return Trace(thinking.strip(), response.strip())
+    return traceformat.split_any(answer.content)
 
 
 def fault_of(answer: Answer, trace: Trace) -> tuple[str, str] | None:
@@ -78,7 +62,5 @@ def fault_of(answer: Answer, trace: Trace) -> tuple[str, str] | None:
         return reasons.CONTENT_FILTERED, "the teacher's content filter ended the answer"
     if not trace.response:
         return reasons.MALFORMED, "no visible response" + (" after the thinking" if trace.thinking else "")
-    for marker in _FRAME_MARKERS:
-        if marker in trace.thinking or marker in trace.response:
-            return reasons.MALFORMED, f"the text holds the marker {marker}"
-    return None
+    marker = traceformat.marker_in(trace)
+    return (reasons.MALFORMED, f"the text holds the marker {marker}") if marker else None

@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from distillstages.common.worker import Context, run
+from distillstages.curate.conversion import Conversion
 from distillstages.curate.curation import Curation
 
 
 def body(context: Context) -> Mapping[str, Any]:
     """Curate; returns the headline numbers. Raises StageError."""
+    assert context.config.curate is not None
+    if context.config.curate.dataset is not None:
+        return Conversion(context).run()
     return asyncio.run(Curation(context).run())
 
 

@@ -1,21 +1,22 @@
-"""Sources and benchmarks: pinned, and their first rows held against the mapping of fields."""
+"""Sources, a published dataset and benchmarks: pinned, and their first rows held against the mapping of fields."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Any, Final
 
-from distillstages.common import identity, layouts, rowtext, sources
-from distillstages.common.blocks import InputToResolve
-from distillstages.common.exit import StageError
+from distillstages.common import identity, layouts, rowtext, sources, tracerows
+from distillstages.common.blocks import DatasetToResolve, InputToResolve
+from distillstages.common.exit import DataFault, StageError
 from distillstages.resolve.pins import pin
 
+Input = InputToResolve | DatasetToResolve
 _FIRST_ROWS: Final = 1000
 # So much is read to its end: every row is checked, and counted.
 _WHOLE_BYTES: Final = 64 << 20
 
 
-def resolve(given: InputToResolve) -> dict[str, Any]:
+def resolve(given: Input) -> dict[str, Any]:
     """{"name", "revision", "rows"}; `rows` as the stage will use them (after `take`, before shares are drawn), None
     where counting would mean reading it all. Raises DataFault (SourceNotFound, SourceUnreadable, SourceEmpty,
     RowBroken, FieldMissing, InputChanged), ConfigFault, Temporary; the sentence names the source and the row."""
@@ -36,29 +37,42 @@ def resolve(given: InputToResolve) -> dict[str, Any]:
         raise
 
 
-def _check(given: InputToResolve, revision: str | None) -> int | None:
+def _check(given: Input, revision: str | None) -> int | None:
     """Hold the first rows against the mapping; the number of rows where it is known."""
     source = given.model_copy(update={"revision": revision})
     limit = None if _is_small(source) else _FIRST_ROWS
-    number = 0
     # Of rows that are drawn at random any may be used.
-    first = source.take if source.pick == "First" else None
+    first = None if isinstance(source, InputToResolve) and source.pick == "Random" else source.take
+    number = usable = 0
+    refused: DataFault | None = None
     wanted = itertools.islice(sources.rows(source), first)
     for where, row_number, row in itertools.islice(wanted, limit):
         place = f"{where} row {row_number}"
-        if number == 0:
-            rowtext.missing(row, place, layouts.columns(source.fields))
-        sources.question_of(source, place, row)
         number += 1
+        if isinstance(source, InputToResolve):
+            if number == 1:
+                rowtext.missing(row, place, layouts.columns(source.fields))
+            sources.question_of(source, place, row)
+            usable += 1
+            continue
+        if number == 1:
+            rowtext.missing(row, place, tracerows.columns(source.fields), least=1)
+        try:
+            tracerows.read(source.fields, row, place)
+            usable += 1
+        except DataFault as error:  # curation leaves it out and counts it; only a dataset of such rows is refused
+            refused = refused or error
     if number == 0:
         raise sources.no_rows(source)
+    if not usable and refused is not None:
+        raise DataFault(f"none of the first {number} rows can be used; {refused.message}", reason=refused.reason)
     if limit is None or number < limit or number == first:
         return min(number, source.take or number)
     total = _parquet_rows(source)
     return min(total, source.take or total) if total is not None else None
 
 
-def _is_small(source: InputToResolve) -> bool:
+def _is_small(source: Input) -> bool:
     """Whether all of it may be read: files of ours, not of the hub, and not too much."""
     if source.uri.startswith("hf://"):
         return False
@@ -66,7 +80,7 @@ def _is_small(source: InputToResolve) -> bool:
     return sum(int(filesystem.info(path)["size"]) for path in paths) <= _WHOLE_BYTES
 
 
-def _parquet_rows(source: InputToResolve) -> int | None:
+def _parquet_rows(source: Input) -> int | None:
     """Rows by the files' own footers, None where there are other files, or a repository whose layout decides."""
     import pyarrow.parquet
 

@@ -27,7 +27,8 @@ def body(context: Context) -> Mapping[str, Any]:
     block = context.config.resolve
     assert block is not None
     failed: list[StageError] = []
-    total = 1 + len(block.sources) + len(block.benchmarks)
+    curated = [*block.sources, *([block.dataset] if block.dataset else [])]
+    total = 1 + len(curated) + len(block.benchmarks)
     with Progress(context.metrics, unit="inputs", total=total) as progress:
 
         def attempt(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -41,10 +42,10 @@ def body(context: Context) -> Mapping[str, Any]:
                 progress.advance()
 
         found = attempt(lambda: student.resolve(block))
-        entries = [attempt(lambda each=each: data.resolve(each)) for each in (*block.sources, *block.benchmarks)]  # type: ignore[misc]
+        entries = [attempt(lambda each=each: data.resolve(each)) for each in (*curated, *block.benchmarks)]  # type: ignore[misc]
     if failed:
         raise together(failed)
-    split = len(block.sources)
+    split = len(curated)
     return message.numbers(found, entries[:split], entries[split:], context.output.uri)
 
 

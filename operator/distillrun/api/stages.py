@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distillrun.api.base import (
     ANY_OBJECT,
@@ -117,6 +117,55 @@ class Source(ApiModel):
     )
 
 
+class TraceFields(ApiModel):
+    """How the rows of a published dataset are laid out, and which column holds what (docs/data.md)."""
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            (
+                "self.layout == 'Columns' || !has(self.thinking) && !has(self.response)",
+                "dataset.fields: thinking and response belong to layout: Columns, a conversation holds both:"
+                " remove them",
+            ),
+        )
+    }
+
+    layout: Literal["Columns", "ShareGPT", "Messages"] = Field(
+        default="Columns",
+        description="Columns of question, thinking and response, or conversations of {from, value} or of"
+        " {role, content} whose reply holds both.",
+    )
+    question: Column | None = Field(
+        default=None,
+        description="Column of the question, or of the conversation; unset: question, and by layout conversations or"
+        " messages.",
+    )
+    thinking: Column | None = Field(default=None, description="Column of the thinking; unset: thinking.")
+    response: Column | None = Field(default=None, description="Column of the response; unset: response.")
+    answer: Column | None = Field(default=None, description="Column of a reference answer, to be kept; unset: none.")
+    id: str = Field(default="", max_length=128, description="Column of an identifier; empty: a hash of the question.")
+
+
+class Dataset(ApiModel):
+    """A published dataset of traces, which is trained on as it is once it was validated."""
+
+    uri: ArtifactUri = Field(description="Its rows: as a source's uri.")
+    revision: str | None = Field(
+        default=None, max_length=128, description="Revision of a hub dataset: a commit is best; unset: the newest."
+    )
+    split: str = Field(default="train", max_length=64, description="Split of a hub dataset.")
+    take: int | None = Field(default=None, ge=1, le=100_000_000, description="Only the first rows, this many.")
+    fields: TraceFields = Field(default_factory=TraceFields, description="Which column holds what.")
+    secret_name: str = Field(
+        default="", max_length=253, description="Secret whose keys become environment variables for reading it."
+    )
+
+    @property
+    def name(self) -> str:
+        """Its name among the inputs that are resolved."""
+        return "dataset"
+
+
 class Generate(ApiModel):
     """How the teacher is asked."""
 
@@ -141,14 +190,24 @@ class Curate(ApiModel):
     model_config = ApiModel.model_config | {
         "json_schema_extra": rules(
             (
-                "self.sources.all(s, has(s.share)) || !self.sources.exists(s, has(s.share))",
+                "!has(self.sources) || self.sources.all(s, has(s.share)) || !self.sources.exists(s, has(s.share))",
                 "curate.sources: either all of them have a share or none: give the others one, or use take",
-            )
+            ),
+            (
+                "has(self.dataset) != (has(self.sources) && self.sources.size() > 0)",
+                "curate needs exactly one of sources and dataset: set one and remove the other",
+            ),
         )
     }
 
     sources: list[Source] = Field(
-        min_length=1, max_length=32, description="Where questions come from.", json_schema_extra=MAP_BY_NAME
+        default_factory=list,
+        max_length=32,
+        description="Where questions for the teacher come from.",
+        json_schema_extra=MAP_BY_NAME,
+    )
+    dataset: Dataset | None = Field(
+        default=None, description="A published dataset of traces instead: nobody is asked, and no answer is checked."
     )
     generate: Generate = Field(default_factory=Generate, description="How the teacher is asked.")
     verify: Verify = Field(default_factory=Verify, description="How answers are checked.")
@@ -162,6 +221,18 @@ class Curate(ApiModel):
         description="System prompt that the student is trained, evaluated and served with; unset: the format's own.",
     )
     pod: PodSettings = Field(default_factory=PodSettings, description="Settings of its pods.")
+
+    @property
+    def inputs(self) -> list[Source | Dataset]:
+        """What it reads: sources or a dataset."""
+        return [*self.sources, *([self.dataset] if self.dataset else [])]
+
+    @model_validator(mode="after")
+    def _sources_or_dataset(self) -> Self:
+        """As the schema's rule: a run may have been stored under a definition without it."""
+        if bool(self.sources) == (self.dataset is not None):
+            raise ValueError("curate needs exactly one of sources and dataset: set one and remove the other")
+        return self
 
 
 class DeepSpeed(ApiModel):

@@ -125,18 +125,24 @@ class Spec(ApiModel):
     model_config = ApiModel.model_config | {
         "json_schema_extra": rules(
             (
-                "self.models.exists(m, m.name == self.teacher)",
+                "!has(self.teacher) || has(self.models) && self.models.exists(m, m.name == self.teacher)",
                 "spec.teacher names no item of spec.models: add the model or correct the name",
                 "'spec.teacher \"' + self.teacher + '\" names no item of spec.models:"
                 " add the model or correct the name'",
             ),
             (
-                "self.models.all(m, m.name != self.teacher || has(m.terms))",
+                "has(self.teacher) != has(self.curate.dataset)",
+                "spec.teacher is who is asked the questions of curate.sources, and a curate.dataset asks nobody:"
+                " set teacher with sources, remove it with dataset",
+            ),
+            (
+                "!has(self.teacher) || !has(self.models) || self.models.all(m, m.name != self.teacher || has(m.terms))",
                 "the teacher's model needs terms: say in models[].terms whether training on its answers is permitted,"
                 " and where that is written",
             ),
             (
-                "self.models.all(m, m.name != self.teacher || !has(m.terms) || m.terms.trainingPermitted)",
+                "!has(self.teacher) || !has(self.models)"
+                " || self.models.all(m, m.name != self.teacher || !has(m.terms) || m.terms.trainingPermitted)",
                 "the teacher's terms do not permit training on its answers (trainingPermitted: false):"
                 " choose another teacher",
             ),
@@ -206,9 +212,14 @@ class Spec(ApiModel):
     )
     seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Seed of everything that is drawn at random.")
     models: list[Model] = Field(
-        min_length=1, max_length=16, description="Models that are asked something.", json_schema_extra=MAP_BY_NAME
+        default_factory=list,
+        max_length=16,
+        description="Models that are asked something.",
+        json_schema_extra=MAP_BY_NAME,
     )
-    teacher: Name = Field(description="Name of the model whose traces are distilled.")
+    teacher: Name | None = Field(
+        default=None, description="Name of the model whose traces are distilled; unset: with curate.dataset."
+    )
     student: Student = Field(description="Who learns.")
     curate: Curate = Field(description="How the dataset is made.")
     train: Train = Field(default_factory=Train, description="How the student is trained.")
@@ -224,15 +235,17 @@ class Spec(ApiModel):
     @model_validator(mode="after")
     def _teacher_is_one_of_the_models(self) -> Spec:
         """As the schema's rule: a run may have been stored under a definition without it."""
-        if sum(model.name == self.teacher for model in self.models) != 1:
+        if (self.teacher is None) != (self.curate.dataset is not None):
+            raise ValueError("spec.teacher belongs to curate.sources: set it with them, remove it with curate.dataset")
+        if self.teacher is not None and sum(model.name == self.teacher for model in self.models) != 1:
             raise ValueError(f'spec.teacher "{self.teacher}" names no item of spec.models, or two: correct the name')
         return self
 
     @property
-    def teacher_model(self) -> Model:
-        """The item of `models` that `teacher` names; the schema's rules see to it that there is one."""
-        [teacher] = [model for model in self.models if model.name == self.teacher]
-        return teacher
+    def teacher_model(self) -> Model | None:
+        """The item of `models` that `teacher` names, None without a teacher; the schema's rules see to it that there is
+        one."""
+        return next((model for model in self.models if model.name == self.teacher), None)
 
 
 def _frozen(stage_names: list[str], field: str, what: str) -> tuple[str, str]:

@@ -73,7 +73,8 @@ def _ingress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
 def _egress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
     rules = [{"to": [peer(each) for each in network.dns], "ports": list(DNS_PORTS)}] if network.dns else []
     rules += _among_ranks("to", want, run, spec)
-    urls = [model.endpoint.url for model in spec.models] if want.stage == "curate" else []
+    asks = want.stage == "curate" and spec.curate.dataset is None
+    urls = [model.endpoint.url for model in spec.models] if asks else []
     remote = any(uri.startswith(REMOTE) for uri in _inputs(str(want.stage), spec))
     if remote:
         rules.append(_rule("to", list(INTERNET), HTTPS))
@@ -94,7 +95,7 @@ def _among_ranks(direction: str, want: Want, run: Run, spec: Spec) -> list[Rule]
 
 def _inputs(stage: str, spec: Spec) -> list[str]:
     """URIs that a stage reads."""
-    sources = [source.uri for source in spec.curate.sources]
+    sources = [each.uri for each in spec.curate.inputs]
     benchmarks = [benchmark.uri for benchmark in spec.evaluate.benchmarks] if spec.evaluate else []
     student = [spec.student.model.uri]
     base = student if spec.evaluate and spec.evaluate.also_base_model else []

@@ -143,7 +143,7 @@ def _resources(pod: PodSettings, gpu_count: int, gpu_resource: str) -> dict[str,
 
 def _secret_env(stage: StageName, spec: Spec) -> list[dict[str, Any]]:
     """The teacher's key, for the stage that asks the teacher and for no other."""
-    if stage != "curate":
+    if stage != "curate" or spec.teacher_model is None:
         return []
     key = spec.teacher_model.endpoint.api_key_secret_ref
     if key is None:
@@ -155,9 +155,9 @@ def _secret_env(stage: StageName, spec: Spec) -> list[dict[str, Any]]:
 def _secret_names(stage: StageName, spec: Spec) -> list[str]:
     """Secrets whose keys a stage needs in its environment to read its inputs, in order, each once."""
     if stage == "curate":
-        found = [source.secret_name for source in spec.curate.sources]
+        found = [each.secret_name for each in spec.curate.inputs]
     elif stage == "resolve":
-        found = [source.secret_name for source in spec.curate.sources]
+        found = [each.secret_name for each in spec.curate.inputs]
         found += [spec.student.model.secret_name]
         found += [b.secret_name for b in spec.evaluate.benchmarks] if spec.evaluate else []
     elif stage == "train":

@@ -160,7 +160,10 @@ def _curated(spec: Spec, arguments: argparse.Namespace, assumed: list[str]) -> d
     """As the curate stage would report it."""
     examples = arguments.examples
     takes = [source.take if source.share is None else None for source in spec.curate.sources]
-    if examples is None and all(takes):
+    if examples is None and spec.curate.dataset is not None and spec.curate.dataset.take:
+        examples = spec.curate.dataset.take
+        assumed.append(f"all of the {examples} rows of the dataset can be used (--examples)")
+    if examples is None and takes and all(takes):
         examples = sum(take for take in takes if take) * spec.curate.generate.samples
         assumed.append(f"curation accepts all of the {examples} answers that it asks for (--examples)")
     numbers = {"accepted": examples, "datasetTokens": arguments.tokens, "longestTokens": arguments.longest}

@@ -49,7 +49,7 @@ def resolved(pods: Sequence[Pod], spec: Spec) -> Resolved:
     benchmarks = spec.evaluate.benchmarks if spec.evaluate else []
     parts = {
         "student": raw.get("student"),
-        "sources": _entries(raw.get("sources"), [source.name for source in spec.curate.sources]),
+        "sources": _entries(raw.get("sources"), [each.name for each in spec.curate.inputs]),
         "benchmarks": _entries(raw.get("benchmarks"), [benchmark.name for benchmark in benchmarks]),
     }
     found: dict[str, object] = {}

@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Any
 
-from distillrun.api.stages import Benchmark, Source
+from distillrun.api.stages import Benchmark, Dataset, Source
 from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec, StudentModel
 from distillrun.plan.model import Run, StageName
@@ -42,12 +42,16 @@ def _resolve(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
         "student": _dump(spec.student.model),
         "traceFormat": spec.curate.trace_format,
         "systemPrompt": spec.curate.system_prompt,
-        "sources": [_dump(source) for source in spec.curate.sources],
+        "sources": [_dump(each) for each in spec.curate.inputs],
         "benchmarks": [_dump(benchmark) for benchmark in spec.evaluate.benchmarks] if spec.evaluate else [],
     }
 
 
 def _curate(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
+    if spec.curate.dataset is not None:
+        dataset = spec.curate.dataset
+        return {"dataset": _input(dataset, resolved.source(dataset.name))}
+    assert spec.teacher_model is not None
     endpoint = spec.teacher_model.endpoint
     return {
         "teacher": {"url": endpoint.url, "model": endpoint.model},
@@ -86,7 +90,7 @@ def _serve(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
 _DETERMINANTS = {"resolve": _resolve, "curate": _curate, "train": _train, "evaluate": _evaluate, "serve": _serve}
 
 
-def _input(model: StudentModel | Source | Benchmark, revision: str) -> dict[str, Any]:
+def _input(model: StudentModel | Source | Dataset | Benchmark, revision: str) -> dict[str, Any]:
     """A model or data: by what its revision was resolved to, not by what the spec calls it."""
     return {**_dump(model, "secret_name"), "revision": revision or model.revision}
 

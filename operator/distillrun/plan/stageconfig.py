@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distillrun.api.stages import Benchmark, Engine, Fields, Source
+from distillrun.api.stages import Benchmark, Dataset, Engine, Fields, Source, TraceFields
 from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import names
@@ -67,6 +67,7 @@ def _resolve(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Input
         "traceFormat": spec.curate.trace_format,
         "systemPrompt": spec.curate.system_prompt,
         "sources": [_wanted(source, inputs.resolved.source(source.name)) for source in spec.curate.sources],
+        "dataset": _wanted(dataset, inputs.resolved.source(dataset.name)) if (dataset := spec.curate.dataset) else None,
         "benchmarks": [
             _wanted(benchmark, inputs.resolved.benchmark(benchmark.name))
             for benchmark in (spec.evaluate.benchmarks if spec.evaluate else [])
@@ -74,7 +75,7 @@ def _resolve(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Input
     }
 
 
-def _wanted(item: Source | Benchmark, pinned: str) -> dict[str, Any]:
+def _wanted(item: Source | Dataset | Benchmark, pinned: str) -> dict[str, Any]:
     return {
         "name": item.name,
         "uri": item.uri,
@@ -87,21 +88,28 @@ def _wanted(item: Source | Benchmark, pinned: str) -> dict[str, Any]:
     }
 
 
-def _source(source: Source, resolved: Resolved) -> dict[str, Any]:
+def _source(source: Source | Dataset, resolved: Resolved) -> dict[str, Any]:
+    share = (
+        {"pick": source.pick, "share": float(source.share) if source.share else None}
+        if isinstance(source, Source)
+        else {}
+    )
     return {
         "name": source.name,
         "uri": source.uri,
         "revision": resolved.source(source.name) or source.revision,
         "split": source.split,
         "take": source.take,
-        "pick": source.pick,
-        "share": float(source.share) if source.share else None,
+        **share,
         "fields": _fields(source.fields),
     }
 
 
 def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs) -> dict[str, Any]:
+    if spec.curate.dataset is not None:
+        return {"dataset": _source(spec.curate.dataset, inputs.resolved)}
     teacher = spec.teacher_model
+    assert teacher is not None
     endpoint = teacher.endpoint
     key = endpoint.api_key_secret_ref
     generate = spec.curate.generate
@@ -227,16 +235,8 @@ def _student(spec: Spec, resolved: Resolved) -> dict[str, Any]:
     return {"uri": spec.student.model.uri, "revision": resolved.student.revision or spec.student.model.revision}
 
 
-def _fields(fields: Fields) -> dict[str, Any]:
-    return {
-        "layout": fields.layout,
-        "question": fields.question,
-        "answer": fields.answer,
-        "input": fields.input,
-        "choices": fields.choices,
-        "answerIs": fields.answer_is,
-        "id": fields.id or None,
-    }
+def _fields(fields: Fields | TraceFields) -> dict[str, Any]:
+    return {**fields.model_dump(by_alias=True, mode="json"), "id": fields.id or None}
 
 
 def _engine(engine: Engine) -> dict[str, Any]:

@@ -229,6 +229,27 @@ def test_columns_that_a_layout_needs_are_missed_before_anything_costs_money(tmp_
     assert run_stage(tmp_path, block(student, right)).resolved["sources"][0]["rows"] == 1
 
 
+def test_a_published_dataset_is_pinned_and_refused_only_where_none_of_its_first_rows_can_be_used(
+    tmp_path: Path, student: Path
+) -> None:
+    traces = tmp_path / "traces.jsonl"
+    good = {"question": "q", "thinking": "t", "response": "r"}
+    traces.write_text("".join(json.dumps(row) + "\n" for row in ({**good, "thinking": ""}, good, good)))
+
+    def resolve(**dataset: Any) -> Finished:
+        return run_stage(tmp_path, block(student, dataset={"uri": traces.as_uri(), **dataset}))
+
+    (entry,) = resolve().resolved["sources"]
+    assert (entry["name"], entry["rows"], entry["revision"][:7]) == ("dataset", 3, "sha256:")
+    for dataset, reason, said in (
+        ({"take": 1}, "NoThinking", "none of the first 1 rows can be used;"),
+        ({"fields": {"thinking": "trace"}}, "FieldMissing", "no field 'trace'; fields found: question, response"),
+    ):
+        ended = resolve(**dataset)
+        assert (ended.code, ended.message["reason"]) == (65, reason), ended.log
+        assert said in ended.message["message"]
+
+
 def test_a_hub_that_is_away_is_temporary_unless_something_is_wrong_as_well(tmp_path: Path, student: Path) -> None:
     away = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
     waiting = run_stage(tmp_path, block(student, "hf://datasets/owner/sums"), away)

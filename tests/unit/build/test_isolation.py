@@ -126,6 +126,18 @@ def test_with_everything_on_the_claim_no_stage_reaches_the_internet(stage: Stage
         ({"models": teacher("https://example.com/v1")}, {"curate"}),
         (
             {
+                "teacher": None,
+                "models": teacher("https://example.com/v1"),
+                "curate": {"dataset": {"uri": "file:///mnt/distillrun/traces.parquet"}},
+            },
+            set(),
+        ),
+        (
+            {"teacher": None, "models": None, "curate": {"dataset": {"uri": "hf://datasets/a/traces"}}},
+            {"curate"},
+        ),
+        (
+            {
                 "student": HUB,
                 "gates": None,
                 "evaluate": {"alsoBaseModel": False, "benchmarks": [{"name": "a", "uri": "file:///mnt/x"}]},

@@ -57,14 +57,16 @@ def condition_of(status: Mapping[str, Any] | None, kind: str) -> dict[str, Any]:
 class Play:
     """Plays a run forward: each call of `step` shows the planner what is observed and keeps the status it wants."""
 
-    def __init__(self, a_run: Run | None = None, settings: Settings = SETTINGS) -> None:
+    def __init__(
+        self, a_run: Run | None = None, settings: Settings = SETTINGS, resolve: dict[str, Any] = GOOD_RESOLVE
+    ) -> None:
         self.run = a_run or run()
         self.settings = settings
         self.clock = 0.0
         self.done: list[Job | Pod | Child] = []
         self.step(seconds=0)
         if stage_of(self.run.status, "resolve")["state"] == "Pending" and self.run.spec.get("suspend") is not True:
-            self.complete("resolve", GOOD_RESOLVE)
+            self.complete("resolve", resolve)
 
     def step(self, *things: Job | Pod | Child, seconds: float = 10, **changes: Any) -> Decision:
         self.clock += seconds
@@ -128,6 +130,26 @@ def test_a_resolved_run_curates_with_the_revisions_that_were_found_and_freezes_i
     assert decision.ensure[0].config["curate"]["sources"][0]["revision"] == "sha256:bb"
     assert decision.status["resolved"]["images"] == dict(SETTINGS.images)
     assert decision.status["resolved"]["student"]["dimensions"]["parameters"] == 860_000
+
+
+def test_a_published_dataset_is_curated_without_a_teacher_and_trained_on() -> None:
+    published = {"dataset": {"uri": "hf://datasets/a/traces", "revision": "main", "fields": {"layout": "ShareGPT"}}}
+    found = {**RESOLVED, "sources": [{"name": "dataset", "revision": "5" * 40, "rows": 17000}]}
+    answer = {**GOOD_RESOLVE, "numbers": {"resolved": found}}
+    play = Play(run(spec=spec(models=None, teacher=None, curate=published)), resolve=answer)
+    config = play.last.ensure[0].config
+    assert config["curate"] == {
+        "dataset": {
+            "name": "dataset",
+            "uri": "hf://datasets/a/traces",
+            "revision": "5" * 40,
+            "split": "train",
+            "take": None,
+            "fields": config["curate"]["dataset"]["fields"],
+        }
+    }
+    play.complete("curate", GOOD_CURATE)
+    assert stage_of(play.run.status, "train")["jobName"]
 
 
 def test_a_second_pass_over_the_same_things_writes_nothing() -> None:

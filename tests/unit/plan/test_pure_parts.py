@@ -102,6 +102,17 @@ def test_what_changes_an_output_changes_the_fingerprint_and_what_does_not_does_n
     assert differ == set(stages.split())
 
 
+def test_a_published_dataset_counts_by_its_content_and_its_mapping_and_nothing_else() -> None:
+    def mark(revision: str = "a" * 40, **dataset: Any) -> str:
+        whole = spec(models=None, teacher=None, curate={"dataset": {"uri": "hf://datasets/a/b", **dataset}})
+        resolved = Resolved.model_validate({"sources": [{"name": "dataset", "revision": revision}]})
+        return fingerprint(run(), Spec.model_validate(whole), "curate", "", resolved)
+
+    assert mark() == mark(secretName="hf") == mark(revision="a" * 40)
+    others = [mark("b" * 40), mark(take=5), mark(split="test"), mark(fields={"thinking": "t"})]
+    assert len({mark(), *others}) == 5
+
+
 def test_a_changed_upstream_changes_every_later_fingerprint() -> None:
     base = Spec.model_validate(spec())
     assert fingerprint(run(), base, "train", "a", Resolved()) != fingerprint(run(), base, "train", "b", Resolved())

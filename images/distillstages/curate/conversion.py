@@ -1,0 +1,181 @@
+"""A published dataset of traces, validated and written as the run's own: nobody is asked, and no answer is checked.
+
+Every row ends in dataset/ or, with a reason, in rejected/; none is shortened. Rows are streamed, and the same rows give
+the same bytes, so a killed conversion is simply begun again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import json
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from distillstages.common import reasons, rowtext, sources, tracerows
+from distillstages.common.artifacts import PARTIAL, storage_errors
+from distillstages.common.exit import DataFault, Terminated
+from distillstages.common.progress import Progress
+from distillstages.common.tracerows import TraceRow
+from distillstages.common.worker import Context
+from distillstages.curate import dataset
+
+_log = logging.getLogger("distillstages.curate")
+_SAMPLED: Final = 8
+_EVERY_ROWS: Final = 256
+
+Row = dict[str, Any]
+
+
+class Conversion:
+    """One run of the curate stage over a published dataset."""
+
+    def __init__(self, context: Context) -> None:
+        assert context.config.curate is not None
+        assert context.config.curate.dataset is not None
+        self.context = context
+        self.dataset = context.config.curate.dataset
+        self.tally: Counter[str | None] = Counter()
+        self.samples: Counter[str] = Counter()
+        self.seen: set[bytes] = set()
+        self.systems = 0
+        self.shown = {True: Shown(context.config.seed), False: Shown(context.config.seed)}
+
+    def run(self) -> dict[str, Any]:
+        """Returns the headline numbers, after publishing. Raises StageError."""
+        output = self.context.output
+        sources.check_unchanged(self.dataset)
+        parent = output.folder(PARTIAL) if output.is_local else None
+        with storage_errors(output.url(PARTIAL)), tempfile.TemporaryDirectory(prefix="build-", dir=parent) as name:
+            build = Path(name)
+            self._write(build)
+            numbers = self._numbers()
+            (build / "sample.md").write_text(self._page(numbers), encoding="utf-8")
+            output.check_claim()
+            output.install(build / "rejected.parquet", "rejected/part-00000.parquet")
+            output.install(build / "sample.md", "sample.md")
+            if not numbers["accepted"]:
+                raise self._nothing_accepted(numbers)
+            output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
+        details = {
+            "dataset": {"uri": self.dataset.uri, "revision": self.dataset.revision, "split": self.dataset.split},
+            "systemPromptsNotUsed": self.systems,
+        }
+        outputs = {"dataset": "dataset/", "rejected": "rejected/", "sample": "sample.md"}
+        return dict(output.publish(numbers, outputs, details=details).numbers)
+
+    def _write(self, build: Path) -> None:
+        take = self.dataset.take
+        with (
+            dataset.Writer(build / "dataset.parquet", dataset.COLUMNS) as good,
+            dataset.Writer(build / "rejected.parquet", dataset.REJECTED_COLUMNS) as bad,
+            Progress(self.context.metrics, unit="rows", total=take or 0) as progress,
+        ):
+            number = 0
+            for number, (where, line, row) in enumerate(itertools.islice(sources.rows(self.dataset), take), 1):
+                if self.context.stopping.is_set():
+                    raise Terminated("asked to stop; nothing is lost, the next attempt converts the dataset anew")
+                place = f"{where} row {line}"
+                if number == 1:
+                    rowtext.missing(row, place, tracerows.columns(self.dataset.fields), least=1)
+                converted = self._convert(row, place)
+                (bad if "reason" in converted else good).add(converted)
+                self.tally[converted.get("reason")] += 1
+                self.shown["reason" not in converted].offer(number, converted)
+                if number % _EVERY_ROWS == 0:
+                    self._show(progress, number, take or number)
+            self._show(progress, number, number)
+        if number == 0:
+            raise sources.no_rows(self.dataset)
+
+    def _convert(self, row: Mapping[str, Any], place: str) -> Row:
+        """The row of the dataset, or of `rejected` with reason and detail."""
+        try:
+            found = tracerows.read(self.dataset.fields, row, place)
+            self._only_once(found, place)
+        except DataFault as error:
+            whole = json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace").decode()
+            empty = {"question": "", "reference": "", "thinking": "", "sample": 0}
+            refused = {"id": place, "source": self.dataset.name, "response": whole}
+            return {**empty, **refused, "reason": error.reason, "detail": error.message}
+        key = sources.key_of(self.dataset.name, found.question)
+        self.samples[key] += 1
+        self.systems += found.has_system
+        return {
+            "id": found.id or key,
+            "source": self.dataset.name,
+            "question": found.question,
+            "reference": found.reference,
+            "thinking": found.trace.thinking,
+            "response": found.trace.response,
+            "sample": self.samples[key] - 1,
+        }
+
+    def _only_once(self, found: TraceRow, place: str) -> None:
+        digest = hashlib.sha256("\0".join((found.question, *found.trace)).encode()).digest()[:16]
+        if digest in self.seen:
+            raise DataFault(f"{place}: the same question and trace stand in an earlier row", reason=reasons.DUPLICATE)
+        self.seen.add(digest)
+
+    def _show(self, progress: Progress, done: int, total: int) -> None:
+        accepted = self.tally[None]
+        self.context.metrics.set("traces_accepted", accepted)
+        for reason, number in self.tally.items():
+            if reason is not None:
+                self.context.metrics.set("traces_rejected", number, reason=reason)
+        progress.update(done, total=total, accepted=accepted, rejected=self.tally.total() - accepted)
+
+    def _numbers(self) -> dict[str, Any]:
+        by_reason = {str(reason): number for reason, number in self.tally.items() if reason is not None}
+        return {
+            "questions": len(self.samples),
+            "rows": self.tally.total(),
+            "accepted": self.tally[None],
+            "rejected": sum(by_reason.values()),
+            "rejectedByReason": dict(sorted(by_reason.items(), key=lambda item: (-item[1], item[0]))),
+        }
+
+    def _page(self, numbers: dict[str, Any]) -> str:
+        summary = [
+            ("dataset", f"{self.dataset.uri}, split {self.dataset.split}"),
+            ("revision", self.dataset.revision or "not pinned"),
+            *((name, str(numbers[name])) for name in ("rows", "questions", "accepted", "rejected")),
+            *((f"rejected: {reason}", str(number)) for reason, number in numbers["rejectedByReason"].items()),
+            ("rows whose own system prompt is not used", str(self.systems)),
+        ]
+        shown = [*self.shown[True].rows(), *self.shown[False].rows()]
+        return dataset.sample_page(f"Traces of {self.context.config.run.name}", summary, shown)
+
+    def _nothing_accepted(self, numbers: dict[str, Any]) -> DataFault:
+        why = ", ".join(f"{reason} {number}" for reason, number in numbers["rejectedByReason"].items())
+        return DataFault(
+            f"none of the {numbers['rows']} rows of {self.dataset.uri} can be used ({why}); see "
+            f"{self.context.output.url('rejected/')} and check dataset.fields",
+            reason=reasons.NOTHING_ACCEPTED,
+        )
+
+
+class Shown:
+    """A few rows of a stream of unknown length, chosen by a hash of the seed and their number."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._heap: list[tuple[int, int, Row]] = []
+
+    def offer(self, number: int, row: Row) -> None:
+        """The next row of the stream; numbers differ."""
+        rank = int.from_bytes(hashlib.sha256(f"{self._seed}\0{number}".encode()).digest()[:8])
+        entry = (-rank, number, row)
+        if len(self._heap) < _SAMPLED:
+            heapq.heappush(self._heap, entry)
+        else:
+            heapq.heappushpop(self._heap, entry)
+
+    def rows(self) -> list[Row]:
+        """The chosen rows, in the stream's order."""
+        return [row for _, _, row in sorted(self._heap, key=lambda entry: entry[1])]
