@@ -11,7 +11,7 @@ PYTEST := $(PY) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock generate verify lint binaries images cluster-up cluster-down kubeconfig demo demo-clean \
-        test test-unit test-stages test-charts test-cluster test-e2e test-full bench-operator bench-verify bench-demo bench-memory
+        test test-unit test-stages test-charts test-cluster test-e2e test-full bench-operator bench-curate bench-verify bench-demo bench-memory
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -96,6 +96,9 @@ bench-operator: venv binaries ## the operator: latency, takeover; then RUNS (100
 
 bench-memory: venv ## the memory model against measured peaks of real small trainings (CPU, 15 processes, 15 minutes)
 	$(PY) hack/bench/measure_memory.py
+
+bench-curate: venv ## the filters of curation on 60,000 questions, beside their naive forms (2 minutes)
+	$(PY) hack/bench/curate.py
 
 bench-verify: venv ## the answer check: agreement with published labels, forms of notation, speed beside bare math-verify (2 minutes)
 	$(PY) hack/bench/verify_answers.py

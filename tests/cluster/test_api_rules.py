@@ -74,6 +74,19 @@ def test_a_small_run_is_accepted_and_gets_a_practitioners_defaults(api_server: K
         ("curate.sources.0.uri", "ftp://x/y", "should match"),
         ("curate.sources.0.pick", "Random", "pick: Random needs take"),
         ("curate.sources.0.share", "0", "share must be above 0"),
+        ("curate.deduplicate", {"near": "1.2"}, "deduplicate.near must be above 0 up to 1"),
+        ("curate.select", {"strategy": "Longest"}, "select.size belongs to every strategy but All"),
+        ("curate.select", {"size": 5}, "select.size belongs to every strategy but All"),
+        (
+            "curate.select",
+            {"strategy": "Random", "size": 5, "preselect": [{"source": "pool"}]},
+            "select.preselect belongs to strategy S1",
+        ),
+        (
+            "curate.select",
+            {"strategy": "S1", "size": 5, "preselect": [{"source": "nobody"}]},
+            "must be the name of one of curate.sources",
+        ),
         (
             "curate.sources",
             [{"name": name, "uri": "file:///x.jsonl", **share} for name, share in (("a", {"share": "1"}), ("b", {}))],
@@ -171,6 +184,16 @@ def test_what_no_stage_was_computed_from_yet_may_change(
     api_server.apply(a_run(namespace))
     api_server.patch_status("s1", namespace, stages(**states))
     api_server.apply(with_field(a_run(namespace), path, value))
+
+
+def test_what_questions_are_compared_with_stays_while_curation_runs(api_server: Kube, namespace: str) -> None:
+    api_server.apply(a_run(namespace))
+    api_server.patch_status("s1", namespace, stages(curate="Running"))
+    other = with_field(a_run(namespace), "evaluate.benchmarks.0.uri", "file:///other.jsonl")
+    assert "spec.evaluate.benchmarks' data cannot change" in api_server.refusal(other)
+    api_server.apply(with_field(a_run(namespace), "evaluate.benchmarks.0.take", 5))
+    api_server.patch_status("s1", namespace, stages(curate="Succeeded", train="Running"))
+    api_server.apply(other)
 
 
 def test_the_whole_definition_is_under_200_kilobytes(api_server: Kube) -> None:

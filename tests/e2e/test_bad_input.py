@@ -14,7 +14,7 @@ from tests.e2e.conftest import make_world
 from tests.e2e.world import World
 from tests.kube import Kube, condition, stage, wait_for
 
-pytestmark = [pytest.mark.node, pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.node, pytest.mark.e2e, pytest.mark.timeout(1200)]
 CURATE_ONLY: dict[str, Any] = {"evaluate": None, "gates": None, "serve": None}
 
 

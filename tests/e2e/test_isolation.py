@@ -11,7 +11,7 @@ from tests.e2e.knocking import a_pod, knock, listener, until_ready
 from tests.e2e.world import World
 from tests.kube import Kube, stage, wait_for
 
-pytestmark = [pytest.mark.node, pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.node, pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,7 @@ class Source(Model):
     take: PositiveInt | None = None
     pick: Literal["First", "Random"] = "First"
     share: Annotated[float, Field(gt=0)] | None = None
+    domain: str = ""
     fields: Fields = Fields()
 
 
@@ -155,6 +156,37 @@ class Verify(Model):
     """Limits of the answer check, seconds an answer."""
 
     timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+    wrong: Literal["Reject", "Keep"] = "Reject"
+
+
+class Decontaminate(Model):
+    """Questions that share a run of `words` words with a question of `against` are left out."""
+
+    words: Annotated[int, Field(ge=1, le=64)] = 8
+    against: list[Source] = []
+
+
+class Deduplicate(Model):
+    """Questions that repeat an earlier one are left out: `exact`ly, or by a Jaccard index of `near` or more."""
+
+    exact: bool = True
+    near: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class Preselect(Model):
+    """Right traces of a source, of at least so many tokens."""
+
+    source: Name
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+
+
+class Select(Model):
+    """Which accepted traces become the dataset (select.py)."""
+
+    strategy: Literal["All", "Random", "Longest", "S1"] = "All"
+    size: PositiveInt | None = None
+    variant: Literal["Paper", "Notebook"] = "Paper"
+    preselect: list[Preselect] = []
 
 
 class Curate(Model):
@@ -165,6 +197,9 @@ class Curate(Model):
     dataset: Dataset | None = None
     generate: Generate = Generate()
     verify: Verify = Verify()
+    decontaminate: Decontaminate = Decontaminate()
+    deduplicate: Deduplicate = Deduplicate()
+    select: Select = Select()
 
     @model_validator(mode="after")
     def _sources_or_dataset(self) -> Self:

@@ -37,6 +37,7 @@ class Metrics:
 
     def __init__(self, folder: Path | None = None, rank: str = "0") -> None:
         self._lock = threading.Lock()
+        self._flushing = threading.Lock()
         self._values: dict[tuple[str, Labels], float] = {}
         self._ready = True
         self._patience = 1.0
@@ -83,10 +84,12 @@ class Metrics:
 
     def flush(self) -> None:
         """Hand the numbers to the supervisor now. The disk being full is no reason to fail."""
-        self._dirty.clear()
         if self._file is None:
+            self._dirty.clear()
             return
-        with suppress(OSError):
+        # One at a time: numbers that were read earlier must not be written later.
+        with self._flushing, suppress(OSError):
+            self._dirty.clear()
             write_atomic(json.dumps(self.snapshot()).encode(), self._file)
 
     def snapshot(self) -> dict[str, Any]:

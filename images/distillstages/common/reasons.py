@@ -64,3 +64,9 @@ REQUEST_FAILED: Final = "RequestFailed"
 NO_THINKING: Final = "NoThinking"
 MULTIPLE_TURNS: Final = "MultipleTurns"
 DUPLICATE: Final = "Duplicate"
+
+# Reasons for which curation leaves out a question, besides Duplicate, and an accepted trace
+NEAR_DUPLICATE: Final = "NearDuplicate"
+CONTAMINATED: Final = "Contaminated"
+NOT_DRAWN: Final = "NotDrawn"
+NOT_SELECTED: Final = "NotSelected"

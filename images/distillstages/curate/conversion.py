@@ -24,6 +24,7 @@ from distillstages.common.progress import Progress
 from distillstages.common.tracerows import TraceRow
 from distillstages.common.worker import Context
 from distillstages.curate import dataset
+from distillstages.curate.screening import benchmarks_of
 
 _log = logging.getLogger("distillstages.curate")
 _SAMPLED: Final = 8
@@ -40,6 +41,7 @@ class Conversion:
         assert context.config.curate.dataset is not None
         self.context = context
         self.dataset = context.config.curate.dataset
+        self.clean = context.config.curate.decontaminate
         self.tally: Counter[str | None] = Counter()
         self.samples: Counter[str] = Counter()
         self.seen: set[bytes] = set()
@@ -50,6 +52,7 @@ class Conversion:
         """Returns the headline numbers, after publishing. Raises StageError."""
         output = self.context.output
         sources.check_unchanged(self.dataset)
+        self.benchmarks = benchmarks_of(self.clean)
         parent = output.folder(PARTIAL) if output.is_local else None
         with storage_errors(output.url(PARTIAL)), tempfile.TemporaryDirectory(prefix="build-", dir=parent) as name:
             build = Path(name)
@@ -98,6 +101,7 @@ class Conversion:
         try:
             found = tracerows.read(self.dataset.fields, row, place)
             self._only_once(found, place)
+            self._only_ours(found, place)
         except DataFault as error:
             whole = json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace").decode()
             empty = {"question": "", "reference": "", "thinking": "", "sample": 0}
@@ -121,6 +125,11 @@ class Conversion:
         if digest in self.seen:
             raise DataFault(f"{place}: the same question and trace stand in an earlier row", reason=reasons.DUPLICATE)
         self.seen.add(digest)
+
+    def _only_ours(self, found: TraceRow, place: str) -> None:
+        overlap = self.benchmarks.overlap(found.question)
+        if overlap:
+            raise DataFault(f"{place}: {overlap.benchmark} asks: {overlap.words}", reason=reasons.CONTAMINATED)
 
     def _show(self, progress: Progress, done: int, total: int) -> None:
         accepted = self.tally[None]

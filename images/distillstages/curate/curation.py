@@ -8,7 +8,6 @@ import os
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +19,16 @@ from distillstages.common.progress import Progress
 from distillstages.common.sources import Question, read_questions, unique
 from distillstages.common.verify import Verifier
 from distillstages.common.worker import Context
-from distillstages.curate import dataset, mixture
+from distillstages.curate import dataset, mixture, selection
 from distillstages.curate.backoff import Backoff
+from distillstages.curate.card import card
+from distillstages.curate.funnel import Funnel
+from distillstages.curate.htmlpage import page as pages_html
 from distillstages.curate.journal import Journal, Key
 from distillstages.curate.pace import Pacer, Paused
-from distillstages.curate.records import Answer, fault_of, trace_of
+from distillstages.curate.records import Answer, fault_of, length_of, trace_of
+from distillstages.curate.screening import Filtered, screen
+from distillstages.curate.selection import Judged
 from distillstages.curate.teacher import Teacher
 
 _log = logging.getLogger("distillstages.curate")
@@ -35,6 +39,16 @@ _WAITING_VERDICTS: Final = 256
 _JUDGES: Final = 32
 _SAMPLED_ACCEPTED: Final = 8
 _SAMPLED_REJECTED: Final = 8
+OUTPUTS: Final = {
+    "dataset": "dataset/",
+    "rejected": "rejected/",
+    "filtered": "filtered/",
+    "sample": "sample.md",
+    "page": "sample.html",
+    "card": "README.md",
+    "funnel": "funnel.json",
+}
+PAGES: Final = ("sample.md", "sample.html", "README.md", "funnel.json")
 
 
 class Curation:
@@ -53,7 +67,9 @@ class Curation:
         self.by_key: dict[str, Question] = {}
         self.wanted = 0
         self.recorded = 0
-        self.duplicates = 0
+        self.filtered: list[Filtered] = []
+        self.funnel = Funnel()
+        self.domains = {s.name: s.domain for s in self.config.sources}
         self.mixture: list[dict[str, Any]] = []
         self.tally: Counter[str | None] = Counter()
         self.stopping = asyncio.Event()
@@ -61,7 +77,7 @@ class Curation:
     async def run(self) -> dict[str, Any]:
         """Returns the headline numbers, after publishing. Raises StageError."""
         api_key = self._api_key()
-        self.questions, self.duplicates = await asyncio.to_thread(self._read_sources)
+        self.questions = await asyncio.to_thread(self._read_sources)
         self.by_key = {q.key: q for q in self.questions}
         self._watch_signals()
         self.journal = await Journal.open(self.output)
@@ -91,24 +107,40 @@ class Curation:
         logs.register_secret(value)
         return value
 
-    def _read_sources(self) -> tuple[list[Question], int]:
-        pools: list[list[Question]] = []
-        duplicates = 0
+    def _read_sources(self) -> list[Question]:
+        pools: list[Question] = []
+        repetitions = 0
         for source in self.config.sources:
             found, repeated = unique(read_questions(mixture.to_be_read(source)))
             _log.info(
                 "source read",
                 extra={"fields": {"source": source.name, "questions": len(found), "duplicates": repeated}},
             )
-            pools.append(found)
-            duplicates += repeated
+            pools += found
+            repetitions += repeated
+        self.funnel.add("read", "questions", len(pools) + repetitions, {reasons.DUPLICATE: repetitions})
+        pools, self.filtered = screen(pools, self.config.deduplicate, self.config.decontaminate, self.funnel)
+        drawn = self._draw(pools)
+        if not drawn:
+            raise DataFault(
+                f"no question is left to ask: {self.funnel.why()}; check the sources, and curate.decontaminate",
+                reason=reasons.NOTHING_ACCEPTED,
+            )
+        return drawn
+
+    def _draw(self, questions: list[Question]) -> list[Question]:
+        """The mixture, out of what is left of each source."""
+        pools = [[q for q in questions if q.source == source.name] for source in self.config.sources]
         drawn = mixture.draw(self.config.sources, pools, self.context.config.seed)
         self.mixture = [
             {"source": source.name, "questions": len(some), "of": len(pool)}
             for source, some, pool in zip(self.config.sources, drawn, pools, strict=True)
         ]
         _log.info("mixture drawn", extra={"fields": {"mixture": self.mixture}})
-        return [question for some in drawn for question in some], duplicates
+        kept = [question for some in drawn for question in some]
+        if len(kept) < len(questions):
+            self.funnel.add("mix", "questions", len(questions), {reasons.NOT_DRAWN: len(questions) - len(kept)})
+        return kept
 
     def _keys(self) -> list[Key]:
         return [(q.key, s) for q in self.questions for s in range(self.config.generate.samples)]
@@ -236,14 +268,15 @@ class Curation:
     def _publish(self) -> dict[str, Any]:
         """Write the data set and the result. Raises DataFault NothingAccepted when there is nothing to train on."""
         self.output.check_claim()
-        numbers = self._numbers()
         parent = self.output.folder(PARTIAL) if self.output.is_local else None
         with storage_errors(self.output.url(PARTIAL)), tempfile.TemporaryDirectory(prefix="build-", dir=parent) as name:
             build = Path(name)
-            self._write(build, numbers)
+            numbers = self._write(build)
             self.output.check_claim()
-            self.output.install(build / "rejected.parquet", "rejected/part-00000.parquet")
-            self.output.install(build / "sample.md", "sample.md")
+            for kind in ("rejected", "filtered"):
+                self.output.install(build / f"{kind}.parquet", f"{kind}/part-00000.parquet")
+            for page in PAGES:
+                self.output.install(build / page, page)
             if not numbers["accepted"]:
                 raise self._nothing_accepted(numbers)
             self.output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
@@ -252,61 +285,94 @@ class Curation:
             "teacher": {"name": teacher.name, "model": teacher.model, "termsReference": teacher.terms_reference},
             "sources": [s.uri for s in self.config.sources],
             "mixture": self.mixture,
+            "seed": self.context.config.seed,
         }
-        outputs = {"dataset": "dataset/", "rejected": "rejected/", "sample": "sample.md"}
-        return dict(self.output.publish(numbers, outputs, details=details).numbers)
+        return dict(self.output.publish(numbers, OUTPUTS, details=details).numbers)
 
-    def _numbers(self) -> dict[str, Any]:
-        verdicts = Counter(v for _, _, v, _ in self._judged())
-        accepted = verdicts.pop(None, 0)
+    def _numbers(self, judged: list[Judged], tokens: int) -> dict[str, Any]:
+        fates = Counter(each.fate for each in judged)
+        accepted = fates.pop(None, 0)
+        step = {name: number["out"] for name, number in self.funnel.numbers().items()}
         return {
             "questions": len(self.questions),
             "accepted": accepted,
-            "rejected": verdicts.total(),
-            "rejectedByReason": dict(sorted(verdicts.items(), key=lambda item: (-item[1], str(item[0])))),
-            "duplicates": self.duplicates,
+            "rejected": fates.total(),
+            "rejectedByReason": dict(sorted(fates.items(), key=lambda item: (-item[1], str(item[0])))),
+            "duplicates": self.funnel.removed(reasons.DUPLICATE),
+            "contaminated": self.funnel.removed(reasons.CONTAMINATED),
+            "funnel": step,
             "requests": self.journal.requests,
             "promptTokens": self.journal.prompt_tokens,
             "completionTokens": self.journal.completion_tokens,
+            **({"datasetTokens": tokens} if tokens else {}),
         }
 
-    def _judged(self) -> Iterator[tuple[Question, int, str | None, str]]:
-        """(question, sample, reason or None, detail) of all answers, in the order of the questions."""
+    def _judged(self) -> list[Judged]:
+        """All answers in the order of the questions, with what becomes of each; closes the funnel."""
+        found: list[Judged] = []
         for question in self.questions:
             for sample in range(self.config.generate.samples):
                 verdict = self.journal.entries[question.key, sample].verdict
                 assert verdict is not None
-                yield question, sample, *verdict
+                found.append(Judged(question, sample, *verdict, keep_wrong=self.config.verify.wrong == "Keep"))
+        self.funnel.add("verify", "traces", len(found), Counter(j.fate for j in found if j.fate))
+        selection.narrow(self.config.select, found, self._length, self.domains, self.context.config.seed, self.funnel)
+        return found
 
-    def _write(self, build: Path, numbers: dict[str, Any]) -> None:
-        verdicts = [reason for _, _, reason, _ in self._judged()]
+    def _length(self, judged: Judged) -> int:
+        return length_of(self.journal.read((judged.question.key, judged.sample)))
+
+    def _write(self, build: Path) -> dict[str, Any]:
+        """All files of the artifact; returns the stage's numbers."""
+        judged = self._judged()
+        for line in self.funnel.fields():
+            _log.info("funnel", extra={"fields": line})
         seed = self.context.config.seed
-        shown = dataset.choose([i for i, r in enumerate(verdicts) if r is None], _SAMPLED_ACCEPTED, seed)
-        shown |= dataset.choose([i for i, r in enumerate(verdicts) if r is not None], _SAMPLED_REJECTED, seed)
+        shown = dataset.choose([i for i, j in enumerate(judged) if j.fate is None], _SAMPLED_ACCEPTED, seed)
+        shown |= dataset.choose([i for i, j in enumerate(judged) if j.fate is not None], _SAMPLED_REJECTED, seed)
         sampled = []
+        tokens, counted = 0, True  # some servers count no tokens
         with (
             dataset.Writer(build / "dataset.parquet", dataset.COLUMNS) as good,
             dataset.Writer(build / "rejected.parquet", dataset.REJECTED_COLUMNS) as bad,
         ):
-            for position, (question, sample, reason, detail) in enumerate(self._judged()):
-                row = dataset.row_of(question, sample, trace_of(self.journal.read((question.key, sample))))
-                if reason is None:
+            for position, each in enumerate(judged):
+                answer = self.journal.read((each.question.key, each.sample))
+                row = dataset.row_of(each.question, each.sample, trace_of(answer))
+                if each.fate is None:
                     good.add(row)
+                    tokens += answer.prompt_tokens + answer.completion_tokens
+                    counted = counted and answer.completion_tokens > 0
                 else:
-                    row |= {"reason": reason, "detail": detail}
+                    row |= {"reason": each.fate, "detail": each.detail}
                     bad.add(row)
                 if position in shown:
                     sampled.append(row)
+        with dataset.Writer(build / "filtered.parquet", dataset.FILTERED_COLUMNS) as out:
+            for left_out in self.filtered:
+                out.add(dataset.filtered_row(*left_out))
+        numbers = self._numbers(judged, tokens if counted else 0)
+        self._write_pages(build, numbers, sampled)
+        return numbers
+
+    def _write_pages(self, build: Path, numbers: dict[str, Any], sampled: list[dict[str, Any]]) -> None:
         teacher = self.teacher
         summary = [
             ("teacher", f"{teacher.name}: {teacher.model}"),
             ("terms", teacher.terms_reference or "none given"),
-            *((f"questions of {each['source']}", f"{each['questions']} of {each['of']}") for each in self.mixture),
             *((name, str(numbers[name])) for name in ("questions", "accepted", "rejected", "duplicates")),
             *((f"rejected: {reason}", str(number)) for reason, number in numbers["rejectedByReason"].items()),
+            *((f"questions of {each['source']}", f"{each['questions']} of {each['of']}") for each in self.mixture),
         ]
-        page = dataset.sample_page(f"Traces of {self.context.config.run.name}", summary, sampled)
-        (build / "sample.md").write_text(page, encoding="utf-8")
+        title = f"Traces of {self.context.config.run.name}"
+        pages = {
+            "sample.md": dataset.sample_page(title, summary, sampled),
+            "sample.html": pages_html(title, summary, self.funnel, sampled),
+            "README.md": card(title, self.config, self.context.config.seed, self.mixture, self.funnel),
+            "funnel.json": self.funnel.document(),
+        }
+        for name, text in pages.items():
+            (build / name).write_text(text, encoding="utf-8")
 
     def _nothing_accepted(self, numbers: dict[str, Any]) -> DataFault:
         why = ", ".join(f"{reason} {number}" for reason, number in numbers["rejectedByReason"].items())

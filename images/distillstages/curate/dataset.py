@@ -32,6 +32,9 @@ COLUMNS: Final = pa.schema(
 REJECTED_COLUMNS: Final = COLUMNS.append(pa.field("reason", pa.string(), nullable=False)).append(
     pa.field("detail", pa.string(), nullable=False)
 )
+FILTERED_COLUMNS: Final = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("id", "source", "question", "step", "reason", "detail")]
+)
 _GROUP_ROWS: Final = 4096
 _GROUP_BYTES: Final = 32 << 20
 _SAMPLE_CHARS: Final = 4000
@@ -82,6 +85,18 @@ def row_of(question: Question, sample: int, trace: Trace) -> dict[str, Any]:
         "thinking": trace.thinking,
         "response": trace.response,
         "sample": sample,
+    }
+
+
+def filtered_row(question: Question, step: str, reason: str, detail: str) -> dict[str, Any]:
+    """A row of the questions that nobody was asked."""
+    return {
+        "id": question.id,
+        "source": question.source,
+        "question": question.question,
+        "step": step,
+        "reason": reason,
+        "detail": detail,
     }
 
 

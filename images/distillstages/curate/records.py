@@ -64,3 +64,8 @@ def fault_of(answer: Answer, trace: Trace) -> tuple[str, str] | None:
         return reasons.MALFORMED, "no visible response" + (" after the thinking" if trace.thinking else "")
     marker = traceformat.marker_in(trace)
     return (reasons.MALFORMED, f"the text holds the marker {marker}") if marker else None
+
+
+def length_of(answer: Answer) -> int:
+    """Tokens of an answer as the teacher counts them; of a teacher that counts none, a quarter of its characters."""
+    return answer.completion_tokens or (len(answer.reasoning) + len(answer.content)) // 4

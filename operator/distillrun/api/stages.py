@@ -18,6 +18,7 @@ from distillrun.api.base import (
     ServiceName,
     rules,
 )
+from distillrun.api.funnel import Decontaminate, Deduplicate, Select
 from distillrun.api.pod import PodSettings
 
 
@@ -109,6 +110,9 @@ class Source(ApiModel):
         description="Share of the mixture, relative to the other sources' shares; as many questions are drawn at random"
         " with the run's seed as keep all shares. Unset: all questions.",
     )
+    domain: str = Field(
+        default="", max_length=63, description="Domain of its questions, for select: math, code, science, puzzle, …"
+    )
     fields: Fields = Field(default_factory=Fields, description="Which column holds what.")
     secret_name: str = Field(
         default="",
@@ -182,6 +186,10 @@ class Verify(ApiModel):
     """How a trace's answer is checked against the reference."""
 
     timeout_seconds: int = Field(default=5, ge=1, le=600, description="Longest time one check may take.")
+    wrong: Literal["Reject", "Keep"] = Field(
+        default="Reject",
+        description="What becomes of whole traces whose answer is wrong or cannot be checked; s1 kept them on purpose.",
+    )
 
 
 class Curate(ApiModel):
@@ -197,6 +205,15 @@ class Curate(ApiModel):
                 "has(self.dataset) != (has(self.sources) && self.sources.size() > 0)",
                 "curate needs exactly one of sources and dataset: set one and remove the other",
             ),
+            (
+                "!has(self.select.preselect)"
+                " || self.select.preselect.all(p, self.sources.exists(s, s.name == p.source))",
+                "each select.preselect[].source must be the name of one of curate.sources: correct the name",
+            ),
+            (
+                "!has(self.dataset) || self.select.strategy == 'All' && !has(self.deduplicate.near)",
+                "curate.dataset is trained on as it is: remove select and deduplicate.near, or choose rows with take",
+            ),
         )
     }
 
@@ -211,6 +228,11 @@ class Curate(ApiModel):
     )
     generate: Generate = Field(default_factory=Generate, description="How the teacher is asked.")
     verify: Verify = Field(default_factory=Verify, description="How answers are checked.")
+    decontaminate: Decontaminate = Field(
+        default_factory=Decontaminate, description="Leave out what the benchmarks ask, too."
+    )
+    deduplicate: Deduplicate = Field(default_factory=Deduplicate, description="Leave out what is asked twice.")
+    select: Select = Field(default_factory=Select, description="Which of the accepted traces become the dataset.")
     trace_format: Literal["Think", "SkyT1", "S1"] = Field(
         default="Think",
         description="Text form in which the student learns traces: <think> tags, Sky-T1's or s1's delimiters.",

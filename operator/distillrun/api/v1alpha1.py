@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from distillrun.api.base import MAP_BY_NAME, SET, ApiModel, ArtifactUri, Decimal, Name, ObjectName, rules
 from distillrun.api.pod import Quantity
-from distillrun.api.stages import Curate, Evaluate, Gate, SecretKey, Serve, Train
+from distillrun.api.stages import Benchmark, Curate, Evaluate, Gate, SecretKey, Serve, Train
 from distillrun.api.status import Status
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
@@ -242,6 +242,11 @@ class Spec(ApiModel):
         return self
 
     @property
+    def decontaminated_against(self) -> list[Benchmark]:
+        """The benchmarks whose questions curation leaves out."""
+        return self.evaluate.benchmarks if self.evaluate and self.curate.decontaminate.benchmarks else []
+
+    @property
     def teacher_model(self) -> Model | None:
         """The item of `models` that `teacher` names, None without a teacher; the schema's rules see to it that there is
         one."""
@@ -263,6 +268,12 @@ def _frozen(stage_names: list[str], field: str, what: str) -> tuple[str, str]:
     )
 
 
+def _data(who: str) -> str:
+    """Where the benchmarks' questions are, as a list."""
+    each = "[b.uri, b.split, has(b.revision) ? b.revision : '']"
+    return f"(has({who}.spec.evaluate) ? {who}.spec.evaluate.benchmarks.map(b, {each}) : [])"
+
+
 class DistillRun(ApiModel):
     """A distillation run: curate a teacher's traces, train a student, evaluate it, serve it."""
 
@@ -280,6 +291,14 @@ class DistillRun(ApiModel):
                 "spec.queueName can only change while the run is suspended: set spec.suspend: true with it",
             ),
             _frozen(["curate"], "curate", "curation"),
+            (
+                "!has(oldSelf.status) || !has(oldSelf.status.stages)"
+                " || !oldSelf.status.stages.exists(s, s.name == 'curate' && s.state == 'Running')"
+                " || !oldSelf.spec.curate.decontaminate.benchmarks"
+                f" || {_data('self')} == {_data('oldSelf')}",
+                "spec.evaluate.benchmarks' data cannot change while curation leaves out what they ask: wait until it is"
+                " done, or suspend the run",
+            ),
             _frozen(["train"], "train", "training"),
             _frozen(["evaluate"], "evaluate", "evaluation"),
         )

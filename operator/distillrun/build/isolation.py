@@ -101,7 +101,7 @@ def _inputs(stage: str, spec: Spec) -> list[str]:
     base = student if spec.evaluate and spec.evaluate.also_base_model else []
     return {
         "resolve": [*student, *sources, *benchmarks],
-        "curate": sources,
+        "curate": [*sources, *(benchmark.uri for benchmark in spec.decontaminated_against)],
         "train": student,
         "evaluate": [*base, *benchmarks],
     }.get(stage, [])

@@ -155,7 +155,7 @@ def _secret_env(stage: StageName, spec: Spec) -> list[dict[str, Any]]:
 def _secret_names(stage: StageName, spec: Spec) -> list[str]:
     """Secrets whose keys a stage needs in its environment to read its inputs, in order, each once."""
     if stage == "curate":
-        found = [each.secret_name for each in spec.curate.inputs]
+        found = [each.secret_name for each in [*spec.curate.inputs, *spec.decontaminated_against]]
     elif stage == "resolve":
         found = [each.secret_name for each in spec.curate.inputs]
         found += [spec.student.model.secret_name]

@@ -50,7 +50,7 @@ def _resolve(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
 def _curate(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
     if spec.curate.dataset is not None:
         dataset = spec.curate.dataset
-        return {"dataset": _input(dataset, resolved.source(dataset.name))}
+        return {"dataset": _input(dataset, resolved.source(dataset.name)), "decontaminate": _against(spec, resolved)}
     assert spec.teacher_model is not None
     endpoint = spec.teacher_model.endpoint
     return {
@@ -58,7 +58,24 @@ def _curate(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
         "sources": [_input(source, resolved.source(source.name)) for source in spec.curate.sources],
         "generate": _dump(spec.curate.generate),
         "verify": _dump(spec.curate.verify),
+        "decontaminate": _against(spec, resolved),
+        "deduplicate": _dump(spec.curate.deduplicate),
+        "select": _dump(spec.curate.select),
     }
+
+
+def _against(spec: Spec, resolved: Resolved) -> list[Any]:
+    """What questions are compared with: the benchmarks' data in any order, not how they are evaluated."""
+    against = [
+        {
+            "uri": each.uri,
+            "revision": resolved.benchmark(each.name) or each.revision,
+            "split": each.split,
+            "fields": _dump(each.fields),
+        }
+        for each in spec.decontaminated_against
+    ]
+    return [spec.curate.decontaminate.words, *sorted(against, key=lambda each: json.dumps(each, sort_keys=True))]
 
 
 def _train(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:

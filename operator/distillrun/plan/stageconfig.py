@@ -90,7 +90,7 @@ def _wanted(item: Source | Dataset | Benchmark, pinned: str) -> dict[str, Any]:
 
 def _source(source: Source | Dataset, resolved: Resolved) -> dict[str, Any]:
     share = (
-        {"pick": source.pick, "share": float(source.share) if source.share else None}
+        {"pick": source.pick, "share": float(source.share) if source.share else None, "domain": source.domain}
         if isinstance(source, Source)
         else {}
     )
@@ -107,7 +107,10 @@ def _source(source: Source | Dataset, resolved: Resolved) -> dict[str, Any]:
 
 def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs) -> dict[str, Any]:
     if spec.curate.dataset is not None:
-        return {"dataset": _source(spec.curate.dataset, inputs.resolved)}
+        return {
+            "dataset": _source(spec.curate.dataset, inputs.resolved),
+            "decontaminate": _decontaminate(spec, inputs.resolved),
+        }
     teacher = spec.teacher_model
     assert teacher is not None
     endpoint = teacher.endpoint
@@ -134,7 +137,31 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
             "maxTokens": generate.max_tokens,
             "systemPrompt": generate.system_prompt or None,
         },
-        "verify": {"timeoutSeconds": spec.curate.verify.timeout_seconds},
+        "verify": {"timeoutSeconds": spec.curate.verify.timeout_seconds, "wrong": spec.curate.verify.wrong},
+        "decontaminate": _decontaminate(spec, inputs.resolved),
+        "deduplicate": {
+            "exact": spec.curate.deduplicate.exact,
+            "near": float(spec.curate.deduplicate.near) if spec.curate.deduplicate.near else None,
+        },
+        "select": spec.curate.select.model_dump(by_alias=True, mode="json"),
+    }
+
+
+def _decontaminate(spec: Spec, resolved: Resolved) -> dict[str, Any]:
+    """All of each benchmark's file, however much of it the evaluation takes: another `take` is no other dataset."""
+    settings = spec.curate.decontaminate
+    return {
+        "words": settings.words,
+        "against": [
+            {
+                "name": each.name,
+                "uri": each.uri,
+                "revision": resolved.benchmark(each.name) or each.revision,
+                "split": each.split,
+                "fields": _fields(each.fields),
+            }
+            for each in spec.decontaminated_against
+        ],
     }
 
 

@@ -39,6 +39,9 @@ def test_every_trace_is_accepted_or_rejected_with_a_reason(make_stage: Any) -> N
         "requests": 12,
         "promptTokens": 36,
         "completionTokens": 84,
+        "contaminated": 0,
+        "datasetTokens": 70,
+        "funnel": {"read": 12, "deduplicate": 12, "verify": 7},
     }
     rows = stage.rows()
     assert [r["question"] for r in rows] == [f"{n}+{n + 1}=?" for n in (1, 3, 5, 7, 9, 10, 11)]

@@ -122,7 +122,7 @@ def test_with_everything_on_the_claim_no_stage_reaches_the_internet(stage: Stage
     [
         ({"student": HUB}, {"train", "evaluate"}),
         ({"curate": {"sources": [{"name": "a", "uri": "hf://datasets/a/b"}]}}, {"curate"}),
-        ({"evaluate": {"benchmarks": [{"name": "a", "uri": "s3://bucket/a"}]}, "gates": None}, {"evaluate"}),
+        ({"evaluate": {"benchmarks": [{"name": "a", "uri": "s3://bucket/a"}]}, "gates": None}, {"curate", "evaluate"}),
         ({"models": teacher("https://example.com/v1")}, {"curate"}),
         (
             {

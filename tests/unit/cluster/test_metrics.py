@@ -189,6 +189,8 @@ def test_every_reason_of_a_stage_is_counted_by_its_name() -> None:
     rejections = {staged.WRONG_ANSWER, staged.NO_ANSWER, staged.MALFORMED, staged.TRUNCATED, staged.VERIFY_TIMEOUT}
     rejections |= {staged.UNVERIFIABLE_REFERENCE, staged.VERIFY_FAILED, staged.CONTENT_FILTERED}
     rejections |= {staged.REQUEST_REFUSED, staged.REQUEST_FAILED, staged.AMBIGUOUS_ANSWER}
+    rejections |= {staged.NEAR_DUPLICATE, staged.CONTAMINATED, staged.NOT_DRAWN, staged.NOT_SELECTED}
+    rejections |= {staged.DUPLICATE, staged.MULTIPLE_TURNS, staged.NO_THINKING}
     missing = given - rejections - knownreasons.KNOWN
     assert not missing, f"add to cluster/knownreasons.py: {sorted(missing)}"
 

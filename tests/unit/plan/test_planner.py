@@ -146,8 +146,10 @@ def test_a_published_dataset_is_curated_without_a_teacher_and_trained_on() -> No
             "split": "train",
             "take": None,
             "fields": config["curate"]["dataset"]["fields"],
-        }
+        },
+        "decontaminate": config["curate"]["decontaminate"],
     }
+    assert [each["name"] for each in config["curate"]["decontaminate"]["against"]] == ["additions"]
     play.complete("curate", GOOD_CURATE)
     assert stage_of(play.run.status, "train")["jobName"]
 

@@ -72,6 +72,15 @@ def changed(path: str, value: Any) -> Spec:
         ("evaluate.benchmarks.0.grader", "MultipleChoice", "evaluate"),
         ("evaluate.engine", {"maxModelLength": 4096}, "evaluate"),
         ("evaluate.alsoBaseModel", False, "evaluate"),
+        ("curate.verify", {"wrong": "Keep"}, "curate"),
+        ("curate.select", {"strategy": "Random", "size": 5}, "curate"),
+        ("curate.deduplicate", {"near": "0.8"}, "curate"),
+        ("curate.decontaminate", {"words": 10}, "curate"),
+        ("curate.decontaminate", {"benchmarks": False}, "curate"),
+        # Other questions to leave out are another dataset; the same benchmark, evaluated otherwise, is not.
+        ("evaluate.benchmarks.0.uri", "file:///other.jsonl", "curate evaluate"),
+        ("evaluate.benchmarks.0.take", 5, "evaluate"),
+        ("evaluate.benchmarks.0.temperature", "0.6", "evaluate"),
         # What only costs time, place or patience changes nothing.
         ("models.0.endpoint.maxConcurrency", 3, ""),
         ("models.0.endpoint.requestsPerMinute", 3, ""),

@@ -1,0 +1,62 @@
+"""README.md of a dataset: what it was made of and by which steps, for whoever meets it without its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distillstages.common.blocks import Curate
+from distillstages.curate.funnel import Funnel
+
+
+def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, Any]], funnel: Funnel) -> str:
+    """The card as Markdown."""
+    teacher = config.teacher
+    assert teacher is not None
+    drawn = {each["source"]: each for each in mixture}
+    lines = [
+        f"# {_inline(title)}",
+        "",
+        "Made by DistillRun. `dataset/` is what is trained on, `rejected/` every other answer with its reason,",
+        "`filtered/` the questions that nobody was asked, with the step that left them out.",
+        "",
+        "## Teacher",
+        "",
+        f"- Model: {_inline(teacher.model)} ({_inline(teacher.name)})",
+        f"- Terms: {_inline(teacher.terms_reference or 'none given')}",
+        f"- Samples a question: {config.generate.samples}; temperature {config.generate.temperature:g}, top_p"
+        f" {config.generate.top_p:g}, at most {config.generate.max_tokens:,} tokens",
+        f"- Wrong answers: {'kept' if config.verify.wrong == 'Keep' else 'rejected'}",
+        f"- Seed: {seed}",
+        "",
+        "## Sources",
+        "",
+        "| source | where | revision | domain | questions | of |",
+        "| --- | --- | --- | --- | ---: | ---: |",
+    ]
+    for source in config.sources:
+        revision = source.revision or "not pinned"
+        counts = drawn.get(source.name, {"questions": 0, "of": 0})
+        cells = (
+            source.name,
+            source.uri,
+            revision,
+            source.domain or "–",
+            f"{counts['questions']:,}",
+            f"{counts['of']:,}",
+        )
+        lines.append(f"| {' | '.join(_inline(cell) for cell in cells)} |")
+    against = ", ".join(f"{each.name} ({each.uri})" for each in config.decontaminate.against) or "nothing"
+    lines += [
+        "",
+        f"Decontaminated against: {_inline(against)}; {config.decontaminate.words} words in a row.",
+        "",
+        "## Funnel",
+        "",
+        *funnel.table(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _inline(text: str) -> str:
+    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")

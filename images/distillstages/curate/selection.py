@@ -1,0 +1,64 @@
+"""What becomes of each answer: rejected for a reason, accepted, or accepted and not selected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from distillstages.common import reasons
+from distillstages.common.blocks import Select
+from distillstages.common.sources import Question
+from distillstages.curate.funnel import Funnel
+from distillstages.curate.select import Candidate, Variant, select
+
+_MAY_BE_KEPT: Final = frozenset(
+    {
+        reasons.WRONG_ANSWER,
+        reasons.NO_ANSWER,
+        reasons.UNVERIFIABLE_REFERENCE,
+        reasons.VERIFY_TIMEOUT,
+        reasons.VERIFY_FAILED,
+    }
+)
+_VARIANTS: Final[Mapping[str, Variant]] = {"Paper": "paper", "Notebook": "notebook"}
+
+
+class Judged:
+    """An answer with its verdict. `fate`: the reason for which it is not in the data set, None where it is."""
+
+    __slots__ = ("detail", "fate", "question", "right", "sample")
+
+    def __init__(self, question: Question, sample: int, reason: str | None, detail: str, *, keep_wrong: bool) -> None:
+        self.question = question
+        self.sample = sample
+        self.right = reason is None
+        self.fate = None if keep_wrong and reason in _MAY_BE_KEPT else reason
+        self.detail = detail
+
+
+def narrow(
+    config: Select,
+    judged: list[Judged],
+    length: Callable[[Judged], int],
+    domains: Mapping[str, str],
+    seed: int,
+    funnel: Funnel,
+) -> None:
+    """Mark what is not selected. `length` gives an answer's tokens, `domains` the domain of a source."""
+    if config.strategy == "All":
+        return
+    accepted = [each for each in judged if each.fate is None]
+    least = {each.source: each.min_tokens for each in config.preselect}
+
+    def candidate(each: Judged) -> Candidate:
+        tokens, source = length(each), each.question.source
+        first = each.right and source in least and tokens >= least[source]
+        return Candidate(f"{each.question.key}-{each.sample:03}", tokens, domains.get(source, ""), first)
+
+    candidates = [candidate(each) for each in accepted]
+    chosen = set(select(candidates, config.strategy, config.size, seed, _VARIANTS[config.variant]))
+    for index, each in enumerate(accepted):
+        if index not in chosen:
+            each.fate = reasons.NOT_SELECTED
+            each.detail = f"not among the {config.size} of strategy {config.strategy}"
+    funnel.add("select", "traces", len(accepted), {reasons.NOT_SELECTED: len(accepted) - len(chosen)})
