@@ -133,6 +133,7 @@ class Operator:
         """Wait for the cache and for the lease, then do passes for as long as the lease can be renewed."""
         await filled.wait()
         await self.lease.acquire()
+        self.reconciler.left = self.lease.left
         async with asyncio.TaskGroup() as group:
             group.create_task(self.lease.keep(self._queue_all))
             await self.relist.catch_up()

@@ -55,7 +55,11 @@ class Reconciler:
         self.plan = plan
         self.build = build
         self.clock = clock
+        self.left: datetime | None = None
+        """When the operator before this one was last known to lead; None when there was none."""
         self._troubles: dict[Key, tuple[str, Troubles]] = {}
+        self._first: dict[Key, datetime | None] = {}
+        """When this process first looked at a run; None once what happened before that is in the status."""
 
     async def __call__(self, key: Key) -> float | None:
         """Do what is to be done for a run. The number of seconds after which to look again, or None."""
@@ -79,6 +83,7 @@ class Reconciler:
                 continue  # a name is taken, or free again: plan with that before the status is written
             try:
                 run = await self._status(run, decision)
+                self._first[key] = None
             except StaleRun:
                 fresh = await self.applier.reread(run)
                 if fresh is None:
@@ -110,8 +115,14 @@ class Reconciler:
             observed,
             conflicts=tuple(each for each in met if isinstance(each, Conflict)),
             refusals=(*(each for each in met if isinstance(each, Refusal)), *refused),
+            unwatched=self._unwatched(key, now),
         )
         return observed, again
+
+    def _unwatched(self, key: Key, now: datetime) -> tuple[datetime, datetime] | None:
+        """The time before this process's first look at a run, as long as no pass has got to its end."""
+        first = self._first.setdefault(key, now)
+        return (self.left, first) if self.left is not None and first is not None else None
 
     async def _ensure(self, key: Key, run: Run, decision: Decision, attempted: set[tuple[str, str]]) -> bool:
         """Create and apply what must exist. Whether that changed what is known of names that are taken or refused.
@@ -153,6 +164,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         uid, _ = self._troubles.pop(key, ("", {}))
+        self._first.pop(key, None)
         self.applier.forget(uid)
         self.evidence.forget(uid)
 

@@ -27,6 +27,14 @@ def over_budget() -> Json:
     return made
 
 
+def over_max_cost() -> Json:
+    made = runs.served()
+    made["spec"]["serve"] = {"maxCost": "200"}
+    made["status"] |= {"phase": "Suspended"}
+    made["status"]["conditions"].append(runs.condition("MaxCostReached", True, "MaxCostReached", "used 200.10"))
+    return made
+
+
 def retried(count: int) -> Json:
     made = runs.failed()
     made["spec"]["retry"] = count
@@ -63,6 +71,7 @@ def changed_since() -> Json:
     [
         (control.suspend, runs.failed(), "has ended (Failed)"),
         (control.resume, over_budget(), "raise spec.budget.limit"),
+        (control.resume, over_max_cost(), "serve.maxCost of 200"),
         (control.retry, runs.training(), "has not failed: it is Training"),
         (control.retry, runs.served(), "has not failed: it is Serving"),
         (control.retry, runs.barred(), "Lower the gate"),

@@ -448,6 +448,11 @@ class Serve(ApiModel):
         " passed and its model has answered. Unset: only the run's own Service.",
     )
     replicas: int = Field(default=1, ge=1, le=64, description="Model servers.")
+    max_cost: Decimal | None = Field(
+        default=None,
+        description='Most that serving may cost, in the currency of the run, e.g. "200"; beside `budget`, which covers'
+        " what comes before. At the limit the model servers are removed until it is raised. Unset: no limit.",
+    )
     engine: Engine = Field(default_factory=Engine, description="How vLLM serves the model.")
     pod: PodSettings = Field(default_factory=PodSettings, description="Settings of its pods.")
 

@@ -43,6 +43,11 @@ def resume(run: Json) -> Change:
             f"{view.name} is not suspended by its spec, it has used up its budget of {view.budget} {view.currency}:"
             " raise spec.budget.limit, and it goes on by itself"
         )
+    if view.holds("MaxCostReached") and view.phase == "Suspended":
+        raise Refused(
+            f"the model servers of {view.name} have used up serve.maxCost of {view.max_cost} {view.currency}:"
+            " raise it, and they come back by themselves"
+        )
     return Change({}, f"{view.name} is not suspended")
 
 

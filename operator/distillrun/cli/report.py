@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distillrun.cli.view import GateView, RunView, StageView
-from distillrun.cli.words import count, duration, interval, money, notices, rejections, share
+from distillrun.cli.words import count, duration, interval, money, notices, rejections, serving, share
 
 
 def report(run: RunView, now: datetime) -> RenderableType:
@@ -106,6 +106,8 @@ def _remarks(run: RunView) -> list[str]:
         lines.append(f"Training was expected to cost {money(run.expected, run.currency)}{took}: {run.method}")
     if run.budget:
         lines.append(f"The budget is {money(run.budget, run.currency)}")
+    if words := serving(run):
+        lines.append(words[0].upper() + words[1:])
     return lines + notices(run)
 
 

@@ -98,6 +98,11 @@ class RunView:
     method: str
     budget: str
     """The limit in the spec, "" when there is none."""
+    serving_spent: str
+    """What its model servers have cost beside `spent`; "" when there were none with GPUs."""
+    serving_gpu_seconds: float
+    max_cost: str
+    """The limit of that in the spec, "" when there is none."""
     scores: tuple[ScoreView, ...]
     gates: tuple[GateView, ...]
     artifacts: Mapping[str, str] = field(default_factory=dict)
@@ -150,6 +155,9 @@ def read(run: Json) -> RunView:
         expected_seconds=cost.get("estimatedSeconds"),
         method=cost.get("method", ""),
         budget=str((spec.get("budget") or {}).get("limit") or ""),
+        serving_spent=(cost.get("serving") or {}).get("spent", ""),
+        serving_gpu_seconds=number((cost.get("serving") or {}).get("gpuSeconds")) or 0.0,
+        max_cost=str((spec.get("serve") or {}).get("maxCost") or ""),
         scores=tuple(_score(each) for each in status.get("scores") or []),
         gates=tuple(
             GateView(each.get("benchmark", ""), each.get("metric", "Accuracy"), number(each.get("atLeast")) or 0.0)

@@ -59,13 +59,29 @@ def spending(run: RunView) -> str:
         parts.append(f"training was expected to cost {money(run.expected, run.currency)}{took}")
     if run.budget:
         parts.append(f"budget {money(run.budget, run.currency)}")
+    if words := serving(run):
+        parts.append(words)
     return " · ".join(parts)
+
+
+def serving(run: RunView) -> str:
+    """What the model servers have cost beside that; "" when they have held no GPU."""
+    if not run.serving_spent:
+        return ""
+    limit = f", of at most {money(run.max_cost, run.currency)}" if run.max_cost else ""
+    took = duration(run.serving_gpu_seconds)
+    return f"serving beside that {money(run.serving_spent, run.currency)} for {took} of GPU time{limit}"
 
 
 def notices(run: RunView) -> list[str]:
     """Conditions that a reader should know of and that the run's message does not tell."""
     found = []
-    for kind, bad in (("Feasible", ("False", "Unknown")), ("BudgetExceeded", ("True",)), ("Suspended", ("True",))):
+    for kind, bad in (
+        ("Feasible", ("False", "Unknown")),
+        ("BudgetExceeded", ("True",)),
+        ("MaxCostReached", ("True",)),
+        ("Suspended", ("True",)),
+    ):
         condition = run.conditions.get(kind)
         if condition is not None and condition.status in bad and condition.message not in run.message:
             unsure = " is not known" if condition.status == "Unknown" else ""

@@ -59,6 +59,8 @@ class Lease:
         self.name = name
         self.identity = identity
         self.clock = clock
+        self.left: datetime | None = None
+        """When the leader before this process last said so, by its clock; None when there was none."""
         self._deadline = float("-inf")
         self._held = False
         self._version = ""
@@ -146,6 +148,7 @@ class Lease:
             return holder
         transitions = int(spec.get("leaseTransitions") or 0) + (holder != self.identity)
         self._version = version
+        self.left = _time(spec.get("renewTime"))
         taken = self._spec() | {"acquireTime": _now(), "leaseTransitions": transitions}
         try:
             await self._hold(self._patch(taken))
@@ -216,5 +219,13 @@ class Lease:
 
 
 def _now() -> str:
-    """MicroTime of the API; for people only, nothing is decided by it."""
+    """MicroTime of the API. Who leads is not decided by it, only how much of a server's cost nobody watched."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

@@ -63,6 +63,7 @@ class RunCollector(Collector):
         kept = set(sorted({namespace for namespace, _ in self.cache.run_keys()})[:NAMESPACE_LIMIT])
         phases, stages, waits, over = _sums(), _sums(), _sums(), _sums()
         gpus, seconds, cost, shares = _sums(), _sums(), _sums(), _sums()
+        serving_seconds, serving_cost, serving_shares = _sums(), _sums(), _sums()
         for key, run in self.summaries.now():
             namespace = key[0] if key[0] in kept else OTHER
             phases[namespace, run.phase] += 1
@@ -75,6 +76,10 @@ class RunCollector(Collector):
             cost[namespace, run.currency] += run.spent
             if run.budget_share is not None and len(shares) < RUN_LIMIT:
                 shares[key] = run.budget_share
+            serving_seconds[namespace,] += run.serving_gpu_seconds
+            serving_cost[namespace, run.currency] += run.serving_spent
+            if run.serving_share is not None and len(serving_shares) < RUN_LIMIT:
+                serving_shares[key] = run.serving_share
         for active in self.cache.active_runs():
             for pod in self.cache.pods(active):
                 if pod.gpus and pod.scheduled is not None and pod.end is None:
@@ -89,14 +94,20 @@ class RunCollector(Collector):
         )
         yield _family("distillrun_runs_over_budget", "Runs that have used up their budget.", ["namespace"], over)
         yield _family("distillrun_gpus_assigned", "GPUs of pods that have a node and run on.", ["namespace"], gpus)
-        yield _family("distillrun_runs_gpu_seconds", "GPU-seconds of the runs that exist.", ["namespace"], seconds)
-        yield _family("distillrun_runs_cost", "Cost of the runs that exist.", ["namespace", "currency"], cost)
+        yield _family("distillrun_runs_gpu_seconds", "GPU-seconds before serving of the runs.", ["namespace"], seconds)
+        yield _family("distillrun_runs_cost", "Cost before serving of the runs.", ["namespace", "currency"], cost)
         yield _family(
             "distillrun_run_budget_used_ratio",
             "Share of its budget that an unfinished run has spent.",
             ["namespace", "run"],
             shares,
         )
+        words = "GPU-seconds of the model servers of the runs that exist."
+        yield _family("distillrun_runs_serving_gpu_seconds", words, ["namespace"], serving_seconds)
+        words = "Cost of the model servers of the runs that exist."
+        yield _family("distillrun_runs_serving_cost", words, ["namespace", "currency"], serving_cost)
+        words = "Share of serve.maxCost that a run's model servers have used."
+        yield _family("distillrun_run_max_cost_used_ratio", words, ["namespace", "run"], serving_shares)
 
     def _progress(self) -> Iterator[Metric]:
         families = {

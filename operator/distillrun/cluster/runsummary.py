@@ -30,6 +30,10 @@ class Summary:
     gpu_seconds: float
     spent: float
     currency: str
+    serving_gpu_seconds: float
+    serving_spent: float
+    serving_share: float | None
+    """Of a run with `serve.maxCost` whose servers have used something."""
 
 
 class Summaries:
@@ -68,6 +72,9 @@ def summary(run: Run) -> Summary:
     cost = status.get("cost") or {}
     spent = _number(cost.get("spent"))
     limit = _number((run.spec.get("budget") or {}).get("limit"))
+    serving = cost.get("serving") or {}
+    serving_spent = _number(serving.get("spent"))
+    serving_limit = _number((run.spec.get("serve") or {}).get("maxCost"))
     return Summary(
         phase=phase,
         stages=tuple((name, state) for _, name, state in stages),
@@ -84,6 +91,9 @@ def summary(run: Run) -> Summary:
         gpu_seconds=_number(cost.get("gpuSeconds")),
         spent=spent,
         currency=sys.intern(str(cost.get("currency") or "")),
+        serving_gpu_seconds=_number(serving.get("gpuSeconds")),
+        serving_spent=serving_spent,
+        serving_share=serving_spent / serving_limit if serving and serving_limit > 0 else None,
     )
 
 

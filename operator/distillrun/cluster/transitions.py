@@ -83,14 +83,19 @@ def between(before: Json, after: Json) -> Transition:
         if more_seconds > 0:
             used[name] = float(more_seconds)
         words += _stage_words(name, was, stage)
-    spent = _number(_cost(after).get("spent")) - _number(_cost(before).get("spent"))
+    was, has = _serving(before), _serving(after)
+    served = _number(has.get("gpuSeconds")) - _number(was.get("gpuSeconds"))
+    if served > 0:
+        used["serve"] = float(served)
+    spent = max(_number(_cost(after).get("spent")) - _number(_cost(before).get("spent")), Decimal(0))
+    spent += max(_number(has.get("spent")) - _number(was.get("spent")), Decimal(0))
     stalled = _true(after, "Stalled")
     return Transition(
         ends=tuple(ends),
         counted=tuple(counted),
         failed=str(stalled.get("reason") or "Unknown") if stalled and not _true(before, "Stalled") else "",
         gpu_seconds=used,
-        spent=max(spent, Decimal(0)),
+        spent=spent,
         currency=str(_cost(after).get("currency") or ""),
         words=(*words, *_run_words(before, after)),
     )
@@ -150,6 +155,11 @@ def _true(status: Json, kind: str) -> Json:
 def _cost(holder: Json) -> Json:
     cost = holder.get("cost")
     return cost if isinstance(cost, Mapping) else {}
+
+
+def _serving(status: Json) -> Json:
+    serving = _cost(status).get("serving")
+    return serving if isinstance(serving, Mapping) else {}
 
 
 def _int(value: object) -> int:

@@ -9,6 +9,7 @@ from distillrun.api.status import ENDED, MOST, Stage, Status
 from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import cost, names, reasons
 from distillrun.plan.clock import rfc3339, since
+from distillrun.plan.meter import Standing
 from distillrun.plan.model import Observed, Run
 
 BEFORE_SERVING = ("resolve", "curate", "train", "evaluate")
@@ -59,13 +60,16 @@ def over_budget(spec: Spec, spending: Spending) -> str:
     )
 
 
-def hold(spec: Spec, spending: Spending, served: bool) -> Hold | None:
-    """Whether the run must not use anything now. A run that has come to serving is past its budget's reach."""
+def hold(spec: Spec, spending: Spending, served: bool, serving: Standing | None) -> Hold | None:
+    """Whether the run must not use anything now. A run that has come to serving is past its budget's reach: what it
+    costs from then on has a limit of its own, `serving`."""
     if spec.suspend:
         return Hold(reasons.SUSPENDED, "the run is suspended: set spec.suspend to false to let it go on")
     words = over_budget(spec, spending)
     if words and spec.budget.on_exceeded == "Stop" and not served:
         return Hold(reasons.BUDGET_EXCEEDED, words)
+    if served and serving is not None and serving.reason == reasons.MAX_COST:
+        return Hold(reasons.MAX_COST, serving.message)
     return None
 
 

@@ -177,6 +177,8 @@ class Observed:
     """The Service called `serve.endpointName`, whichever run of ours holds it."""
     endpoint_orphaned: bool = False
     """Whether the run that holds it is no more."""
+    unwatched: tuple[datetime, datetime] | None = None
+    """From when until when no operator looked at the run, before the first look of this one; None when not known."""
     running_runs: int = 1
     """Runs with active pods in the whole cluster: spaces out progress writes."""
 

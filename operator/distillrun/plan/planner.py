@@ -21,6 +21,7 @@ from distillrun.plan import (
     findings,
     isolation,
     lifecycle,
+    meter,
     names,
     reasons,
     serving,
@@ -89,9 +90,19 @@ class _Walk:
         book = self.resolved.gpu_hour_price or self.settings.price(self.spec.train.gpu_product)
         self.price = self.spec.budget.gpu_hour_price or book
         self.spending = lifecycle.spending(self.before, self.observed, self.price, self.now)
-        served = self._done("evaluate")
-        self.hold = lifecycle.hold(self.spec, self.spending, served)
+        self._meter()
+        served = self._done("evaluate") or (self.spec.evaluate is None and self._done("train"))
+        self.hold = lifecycle.hold(self.spec, self.spending, served, self.standing)
         self.waits.append(lifecycle.until_limit(self.spec, self.spending))
+
+    def _meter(self) -> None:
+        """What serving has used, whoever holds its endpoint and whether it is still wanted."""
+        known = self.before.cost.serving if self.before.cost else None
+        pods = [pod for pod in self.observed.pods.values() if pod.stage == "serve"]
+        unwatched = meter.unwatched(self.run, self.spec, known, self.observed)
+        self.serving = meter.advance(known, pods, self.price, self.now, unwatched)
+        self.standing = meter.standing(self.spec, self.serving, self.price)
+        self.waits += meter.waits(self.spec, self.serving, self.price)
 
     def _reopen(self) -> None:
         """`spec.retry` was raised: what failed is tried again, with the operator's images of today and a new clock."""
@@ -227,6 +238,8 @@ class _Walk:
             estimate=self.estimate,
             hold=self.hold,
             over_budget=lifecycle.over_budget(self.spec, self.spending),
+            serving=self.serving,
+            standing=self.standing,
             resolved=self.resolved if self.resolved != Resolved() else None,
             clock=self.clock,
             price=self.price,

@@ -12,6 +12,7 @@ SERVING = "Serving"
 SUSPENDED = "Suspended"
 FEASIBLE = "Feasible"
 BUDGET_EXCEEDED = "BudgetExceeded"
+MAX_COST = "MaxCostReached"
 STAGE_CONDITION = {"resolve": "Resolved", "curate": CURATED, "train": TRAINED, "evaluate": EVALUATED, "serve": SERVING}
 
 # Where a stage stands.
@@ -53,6 +54,8 @@ INVALID_STATUS = "InvalidStatus"
 INFEASIBLE = "Infeasible"
 SUPERSEDED = "Superseded"
 WITHIN_BUDGET = "WithinBudget"
+WITHIN_MAX_COST = "WithinMaxCost"
+NEAR_MAX_COST = "NearMaxCost"
 REUSED = "Reused"
 GATES_NOT_PASSED = "GatesNotPassed"
 SERVED = "Served"

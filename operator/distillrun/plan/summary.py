@@ -15,6 +15,7 @@ from distillrun.api.status import (
     Resolved,
     Score,
     ServedEndpoint,
+    ServingCost,
     Stage,
     Status,
 )
@@ -26,6 +27,7 @@ from distillrun.plan.estimate import Estimate
 from distillrun.plan.feasibility import Feasibility
 from distillrun.plan.gates import Verdict
 from distillrun.plan.lifecycle import BEFORE_SERVING, Clock, Hold
+from distillrun.plan.meter import Standing
 from distillrun.plan.model import Event, Run, StageName
 
 _PHASES: dict[StageName, Phase] = {
@@ -54,6 +56,9 @@ class Facts:
     hold: Hold | None
     over_budget: str
     """A sentence, "" within the budget."""
+    serving: ServingCost | None
+    standing: Standing | None
+    """Of `serving` against `serve.maxCost`; None without such a limit."""
     resolved: Resolved | None
     clock: Clock
     price: str
@@ -134,6 +139,7 @@ def status(facts: Facts) -> Status:
             spent=cost.amount(used, facts.price),
             currency=facts.currency,
             gpu_seconds=cost.seconds(used),
+            serving=facts.serving,
         ),
         scores=facts.scores,
         artifacts=_artifacts(facts.stages),
@@ -207,7 +213,7 @@ def _conditions(facts: Facts) -> list[Condition]:
         conditions.add(reasons.STALLED, True, reason, facts.barred or current.message)
     elif facts.hold is not None:
         conditions.add(reasons.READY, False, facts.hold.reason, facts.hold.message)
-        if facts.hold.reason == reasons.BUDGET_EXCEEDED:  # nothing happens until someone acts
+        if facts.hold.reason in (reasons.BUDGET_EXCEEDED, reasons.MAX_COST):  # nothing happens until someone acts
             conditions.add(reasons.STALLED, True, facts.hold.reason, facts.hold.message)
     else:
         reason = current.reason or (reasons.RUNNING if current.state == "Running" else reasons.PENDING)
@@ -221,6 +227,9 @@ def _conditions(facts: Facts) -> list[Condition]:
         words = facts.over_budget or f"within the budget.limit of {facts.spec.budget.limit}"
         reason = reasons.BUDGET_EXCEEDED if facts.over_budget else reasons.WITHIN_BUDGET
         conditions.add(reasons.BUDGET_EXCEEDED, bool(facts.over_budget), reason, words)
+    if facts.standing is not None:
+        reached = facts.standing.reason == reasons.MAX_COST
+        conditions.add(reasons.MAX_COST, reached, facts.standing.reason, facts.standing.message)
     if facts.feasible is not None:
         conditions.add_feasible(facts.feasible)
     else:
@@ -256,8 +265,10 @@ def events(before: Status, after: Status) -> list[Event]:
             found.append(Event("Normal", "RunSuspended", after.message))
         elif before.phase == "Suspended":
             found.append(Event("Normal", "RunResumed", after.message))
-    told = {condition.type for condition in before.conditions if condition.status == "True"}
+    told = {condition.type: condition.reason for condition in before.conditions}
+    warned = (reasons.BUDGET_EXCEEDED, reasons.MAX_COST, reasons.NEAR_MAX_COST)
     for condition in after.conditions:
-        if condition.type == reasons.BUDGET_EXCEEDED and condition.status == "True" and condition.type not in told:
-            found.append(Event("Warning", reasons.BUDGET_EXCEEDED, condition.message))
+        money = condition.type in (reasons.BUDGET_EXCEEDED, reasons.MAX_COST)
+        if money and condition.reason in warned and told.get(condition.type) != condition.reason:
+            found.append(Event("Warning", condition.reason, condition.message))
     return found

@@ -33,7 +33,12 @@ AFTER: dict[str, Any] = {
         }
     ],
     "conditions": [STALLED, {"type": "BudgetExceeded", "status": "True"}],
-    "cost": {"spent": "6.00", "currency": "USD", "gpuSeconds": "7200.0"},
+    "cost": {
+        "spent": "6.00",
+        "currency": "USD",
+        "gpuSeconds": "7200.0",
+        "serving": {"spent": "2.00", "gpuSeconds": "2400.0"},
+    },
 }
 
 
@@ -49,7 +54,7 @@ def world() -> tuple[Cache, Metrics]:
     cache = Cache()
     waits = [{"name": "curate", "state": "Pending", "reason": "Unschedulable"}]
     status = {**AFTER, "phase": "Curating", "stages": waits}
-    one = run(cache, status=status, spec={"budget": {"limit": "8"}})
+    one = run(cache, status=status, spec={"budget": {"limit": "8"}, "serve": {"maxCost": "4"}})
     cache.upsert("Pod", bodies.pod())
     every = {**dict.fromkeys(runmetrics.PROGRESS, 1.0), 'loss{forged="label"}': 1.0, "invented": 1.0}
     cache.put_scrape("s1-train-0", "team", Scrape("uid-s1-train-0", T0, every))
@@ -87,6 +92,10 @@ def test_every_metric_has_the_labels_that_the_docs_say() -> None:
         'distillrun_runs_gpu_seconds{namespace="team"} 7200.0',
         'distillrun_runs_cost{currency="USD",namespace="team"} 6.0',
         'distillrun_run_budget_used_ratio{namespace="team",run="s1"} 0.75',
+        'distillrun_runs_serving_gpu_seconds{namespace="team"} 2400.0',
+        'distillrun_runs_serving_cost{currency="USD",namespace="team"} 2.0',
+        'distillrun_run_max_cost_used_ratio{namespace="team",run="s1"} 0.5',
+        'distillrun_gpu_seconds_used_total{namespace="team",stage="serve"} 2400.0',
         'distillrun_run_progress_done{namespace="team",run="s1",stage="train"} 1.0',
         f'distillrun_run_scrape_timestamp_seconds{{namespace="team",run="s1",stage="train"}} {T0.timestamp()!r}',
         'distillrun_stage_duration_seconds_count{outcome="Failed",stage="train"} 1.0',
@@ -95,7 +104,7 @@ def test_every_metric_has_the_labels_that_the_docs_say() -> None:
         'distillrun_releases_total{namespace="team",stage="train"} 1.0',
         'distillrun_runs_failed_total{namespace="team",reason="DiskFull"} 1.0',
         'distillrun_gpu_seconds_used_total{namespace="team",stage="train"} 7200.0',
-        'distillrun_cost_spent_total{currency="USD",namespace="team"} 6.0',
+        'distillrun_cost_spent_total{currency="USD",namespace="team"} 8.0',
         'distillrun_watch_lag_seconds_count{kind="Job"} 1.0',
     ],
 )
