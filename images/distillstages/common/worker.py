@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import IO, Any, NoReturn
 
@@ -35,12 +35,14 @@ _log = logging.getLogger("distillstages.worker")
 @dataclass
 class Context:
     """What a stage's body gets: the checked configuration, the output folder, the gauges, and `stopping`, an event that
-    SIGTERM sets (only with `graceful=True`; otherwise SIGTERM raises Terminated in the main thread)."""
+    SIGTERM sets (only with `graceful=True`; otherwise SIGTERM raises Terminated in the main thread). `spent` are the
+    numbers that a stage tells even when it fails."""
 
     config: StageConfig
     output: Output
     metrics: Metrics
     stopping: threading.Event
+    spent: dict[str, Any] = field(default_factory=dict)
 
 
 Body = Callable[[Context], Mapping[str, Any]]
@@ -112,6 +114,7 @@ def run(
     """Load the configuration, end at once if the result is there (`reuse`), claim the output (`claim`; only one process
     a stage may), run the body, leave the termination message, exit with the contract's code. Never returns."""
     artifact: str | None = None
+    spent: dict[str, Any] = {}
     try:
         metrics = prepare(stage)
         config = configuration.load(parse_arguments(stage, argv), stage=stage)
@@ -124,7 +127,7 @@ def run(
         if end is None:
             if claim:
                 output.claim()
-            end = Termination.succeeded(artifact, body(Context(config, output, metrics, stopping)))
+            end = Termination.succeeded(artifact, body(Context(config, output, metrics, stopping, spent)))
         metrics.flush()
         leave(Exit.OK, end)
     except BaseException as error:
@@ -134,7 +137,7 @@ def run(
         level = logging.ERROR if not isinstance(fault, Terminated) else logging.WARNING
         # A traceback helps with our own faults only; the user's mistakes get a sentence.
         _log.log(level, fault.message, exc_info=error if type(fault) is Fault and error is not fault else None)
-        leave(fault.code, Termination.failed(fault, artifact=artifact))
+        leave(fault.code, replace(Termination.failed(fault, artifact=artifact), numbers=spent))
 
 
 def as_stage_error(error: BaseException) -> StageError:

@@ -91,6 +91,7 @@ class Curation:
                 raise postponed
             return await asyncio.to_thread(self._publish)
         finally:
+            self.context.spent.update(self._paid())
             await self.journal.close()
 
     def _api_key(self) -> str | None:
@@ -258,6 +259,8 @@ class Curation:
             if reason is not None:
                 self.metrics.set("traces_rejected", number, reason=reason)
         self.metrics.set("completion_tokens", self.journal.completion_tokens)
+        self.metrics.set("paid_prompt_tokens", self.journal.paid_prompt_tokens)
+        self.metrics.set("paid_completion_tokens", self.journal.paid_completion_tokens)
         self.progress.update(
             self.recorded,
             accepted=accepted,
@@ -305,6 +308,14 @@ class Curation:
             "promptTokens": self.journal.prompt_tokens,
             "completionTokens": self.journal.completion_tokens,
             **({"datasetTokens": tokens} if tokens else {}),
+            **self._paid(),
+        }
+
+    def _paid(self) -> dict[str, int]:
+        """Tokens that this run has paid for. The operator counts on these names."""
+        return {
+            "paidPromptTokens": self.journal.paid_prompt_tokens,
+            "paidCompletionTokens": self.journal.paid_completion_tokens,
         }
 
     def _judged(self) -> list[Judged]:

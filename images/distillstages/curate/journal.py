@@ -2,9 +2,9 @@
 
 Append-only JSON lines in `.partial/answers-<attempt>-<n>.jsonl`, one file a process, each answer (and later its
 verdict) one line. `append` returns after fsync; what waits meanwhile is written together, so one fsync serves many
-answers. A third kind of line reserves requests of a day's limit (pace.py). A process that is killed loses what had not
-been written, which is exactly what was in flight. A torn last line is skipped when read; nobody appends to another
-process's file.
+answers. A third kind of line reserves requests of a day's limit (pace.py), and the first line says which run writes. A
+process that is killed loses what had not been written, which is exactly what was in flight. A torn last line is skipped
+when read; nobody appends to another process's file.
 
 In an object store the same lines are objects `answers-<attempt>-<n>-<part>.jsonl`, one a group; a scratch file on the
 local disk serves the reads. In memory: one small entry an answer, never the texts.
@@ -62,6 +62,11 @@ class Journal:
         self.requests = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
+        self.paid_prompt_tokens = 0
+        self.paid_completion_tokens = 0
+        """Tokens of answers that this run has asked for, its earlier attempts included: another run with the same
+        fingerprint may have recorded the others."""
+        self._of_other_run = False
         self.skipped_lines = 0
         self.continued = False
         """Whether other processes have worked here before."""
@@ -74,6 +79,7 @@ class Journal:
         journal = cls(output)
         await asyncio.to_thread(journal._load)
         journal._writer = asyncio.create_task(journal._write_forever(), name="journal")
+        await journal._append({"kind": "opened", "run": output.run})
         return journal
 
     async def append(self, answer: Answer) -> None:
@@ -120,6 +126,9 @@ class Journal:
         self.requests += answer.requests
         self.prompt_tokens += answer.prompt_tokens
         self.completion_tokens += answer.completion_tokens
+        if not self._of_other_run:
+            self.paid_prompt_tokens += answer.prompt_tokens
+            self.paid_completion_tokens += answer.completion_tokens
         if answer.error is None:
             self.successes += 1
         self.entries.setdefault(key, entry)
@@ -198,6 +207,7 @@ class Journal:
                         file.write(data if data.endswith(b"\n") or not data else data + b"\n")
                 self._scan(replay)
                 self._create(Path(scratch))
+        self._of_other_run = False
         if self.entries:
             _log.info(
                 "continuing",
@@ -222,11 +232,14 @@ class Journal:
         descriptor = os.open(path, os.O_RDONLY)
         self._files.append(descriptor)
         index = len(self._files) - 1
+        self._of_other_run = False
         for offset, line in _lines(path):
             try:
                 document: dict[str, Any] = json.loads(line if line.endswith(b"\n") else b"{}")
                 if document["kind"] == "answer":
                     self._enter(Answer.from_dict(document), Entry(index, offset, len(line)))
+                elif document["kind"] == "opened":
+                    self._of_other_run = document["run"] not in ("", self._output.run)
                 elif document["kind"] == "reserved":
                     self.reserved.append((float(document["until"]), int(document["requests"])))
                 else:

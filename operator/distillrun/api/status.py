@@ -59,10 +59,28 @@ class LastCheckpoint(ApiModel):
     time: Time = Field(description="When it was complete.")
 
 
+class Asked(ApiModel):
+    """Tokens that a provider bills for one dataset."""
+
+    dataset: Annotated[str, Field(max_length=16)] = Field(
+        description="Begin of the dataset's fingerprint; empty: the oldest ones together."
+    )
+    input: Annotated[int, Field(ge=0, le=2**53)] = Field(default=0, description="Tokens of prompts.")
+    output: Annotated[int, Field(ge=0, le=2**53)] = Field(default=0, description="Tokens of answers.")
+    amount: Tally = Field(default="0", description="Their cost in the run's currency.")
+
+
 class StageCost(ApiModel):
     """What a stage has used."""
 
-    amount: Tally = Field(default="0", description="Cost in the run's currency.")
+    amount: Tally = Field(default="0", description="Cost in the run's currency, GPU time and asking.")
+    asking: Tally = Field(default="0", description="The part of it that asking a model has cost.")
+    asked: list[Asked] = Field(
+        default_factory=list,
+        max_length=9,
+        description="Tokens by dataset, over all attempts.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["dataset"]},
+    )
     gpu_seconds: Tally = Field(default="0", description="GPU-seconds of all its pods, node assignment to end.")
     settled_gpu_seconds: Tally = Field(default="0", description="The part of attempts that have ended.")
     estimated: bool = Field(default=False, description="Whether evidence was gone and the upper bound was taken.")
@@ -142,6 +160,7 @@ class Cost(ApiModel):
     estimated_seconds: int | None = Field(default=None, description="Expected seconds of training.")
     method: Annotated[str, Field(max_length=512)] = Field(default="", description="How the estimate was made.")
     spent: Tally = Field(default="0", description="Cost of all stages before serving in `currency`.")
+    asking: Tally = Field(default="0", description="The part of `spent` that asking models has cost.")
     currency: Annotated[str, Field(max_length=3)] = Field(default="USD", description="ISO 4217 code.")
     gpu_seconds: Tally = Field(default="0", description="GPU-seconds of their pods, node assignment to end.")
     serving: ServingCost | None = Field(

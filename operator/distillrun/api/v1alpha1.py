@@ -44,7 +44,7 @@ class Storage(ApiModel):
 
 
 class Budget(ApiModel):
-    """What GPU time costs, and how much of it the run may use up to and including its evaluation."""
+    """What GPU time costs, and what the run may cost, asking included, up to and including its evaluation."""
 
     limit: Decimal | None = Field(
         default=None, description='Most that the run may cost before it serves, e.g. "450"; unset: no limit.'
@@ -59,6 +59,13 @@ class Budget(ApiModel):
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(default="USD", description="ISO 4217 code.")
 
 
+class Price(ApiModel):
+    """What a provider bills for a million tokens, in the run's currency."""
+
+    input: Decimal = Field(description='A million tokens of prompts, e.g. "1.25".')
+    output: Decimal = Field(description='A million tokens of answers, their reasoning included, e.g. "10".')
+
+
 class Endpoint(ApiModel):
     """An OpenAI-compatible API."""
 
@@ -68,6 +75,9 @@ class Endpoint(ApiModel):
     model: str = Field(min_length=1, max_length=253, description="Model name in requests.")
     api_key_secret_ref: SecretKey | None = Field(default=None, description="Where the API key is; unset: no key.")
     max_concurrency: int = Field(default=64, ge=1, le=4096, description="Requests in flight at most.")
+    price_per_million_tokens: Price | None = Field(
+        default=None, description="What asking costs: part of status.cost and of the budget; unset: nothing is counted."
+    )
     requests_per_minute: int | None = Field(
         default=None, ge=1, le=1_000_000, description="Requests in any 60 seconds at most; unset: no limit."
     )

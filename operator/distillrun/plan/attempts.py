@@ -14,7 +14,7 @@ from typing import Any
 
 from distillrun.api.status import ENDED, Resolved, Stage, StageCost
 from distillrun.api.v1alpha1 import Spec
-from distillrun.plan import lifecycle, names, outcome, reasons, settle, size, trouble, waiting
+from distillrun.plan import asking, lifecycle, names, outcome, reasons, settle, size, trouble, waiting
 from distillrun.plan.clock import rfc3339, since
 from distillrun.plan.model import Event, Job, Observed, Pod, Ref, Run, Settings, StageName, Want
 from distillrun.plan.outcome import Outcome
@@ -201,7 +201,7 @@ def _active(context: Context, stage: Stage, job: Job, pods: list[Pod]) -> Step:
         (context.observed.scrapes[pod.name] for pod in pods if pod.index == 0 and pod.name in context.observed.scrapes),
         None,
     )
-    step = Step(stage, requeue=[30.0] if any(pod.scheduled for pod in pods) else [])
+    step = Step(stage, requeue=[_look(context, stage)] if any(pod.scheduled for pod in pods) else [])
     for verdict in (
         trouble.lost_node(pods, context.now),
         trouble.blocked(pods, expected, wait, context.spec.start_timeout_seconds, context.now),
@@ -213,10 +213,11 @@ def _active(context: Context, stage: Stage, job: Job, pods: list[Pod]) -> Step:
             return _next_attempt(context, stage, job, verdict)
         if verdict is not None:
             step.requeue.append(verdict)
+    stage = _heard(context, stage)
     cost = settle.running(stage, pods, context.price, context.now)
     started = min((pod.started for pod in pods if pod.started is not None), default=None)
     if started is None:
-        step.stage = _waiting(stage.model_copy(update={"cost": cost} if cost.since else {}), wait)
+        step.stage = _waiting(stage.model_copy(update={"cost": cost} if cost.since or cost.asked else {}), wait)
         if wait is not None and wait.reason != stage.reason:
             step.events.append(Event("Warning", wait.reason, wait.message))
         return step
@@ -327,6 +328,18 @@ def pods_of(observed: Observed, job: str) -> list[Pod]:
     return sorted((pod for pod in observed.pods.values() if pod.job == job), key=lambda pod: (pod.index, pod.name))
 
 
+def _heard(context: Context, stage: Stage) -> Stage:
+    """The stage with what its pods say that asking has cost."""
+    return stage.model_copy(update={"cost": asking.advance(stage, context.spec, context.observed)})
+
+
+def _look(context: Context, stage: Stage) -> float:
+    """Seconds until a stage at work is looked at again: as often as it is pulled where what it says costs money."""
+    priced = stage.name == "curate" and context.spec.teacher_model.endpoint.price_per_million_tokens is not None
+    return 10.0 if priced and context.spec.budget.limit is not None else 30.0
+
+
 def _settle(context: Context, stage: Stage, job: Job | None) -> StageCost:
     pods = pods_of(context.observed, stage.job_name)
+    stage = _heard(context, stage)
     return settle.settled(stage, job, pods, context.size(stage), context.price, context.now)

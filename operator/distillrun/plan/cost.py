@@ -58,11 +58,16 @@ def attempt_gpu_seconds(
     return used + missing * gpus * max((end - start).total_seconds(), 0.0), True
 
 
-def amount(gpu_seconds: float, price: str) -> str:
-    """Cost of GPU-seconds at a price per GPU hour, rounded to cents (four digits below one unit)."""
-    value = min(Decimal(repr(gpu_seconds)) * Decimal(price) / 3600, Decimal(LARGEST))
+def amount(gpu_seconds: float, price: str, asking: Decimal = Decimal(0)) -> str:
+    """Cost of GPU-seconds at a price per GPU hour, and of asking, rounded to cents (four digits below one unit)."""
+    value = min(Decimal(repr(gpu_seconds)) * Decimal(price) / 3600 + asking, Decimal(LARGEST))
     digits = Decimal("0.01") if value >= 1 else Decimal("0.0001")
     return format(value.quantize(digits, rounding=ROUND_HALF_UP), "f")
+
+
+def tally(value: Decimal) -> str:
+    """An amount to four digits, however large."""
+    return format(value.quantize(Decimal("0.0001"), rounding=ROUND_HALF_UP), "f")
 
 
 def seconds(value: float) -> str:

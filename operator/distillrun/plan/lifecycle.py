@@ -7,7 +7,7 @@ from datetime import datetime
 
 from distillrun.api.status import ENDED, MOST, Stage, Status
 from distillrun.api.v1alpha1 import Spec
-from distillrun.plan import cost, names, reasons
+from distillrun.plan import asking, cost, names, reasons
 from distillrun.plan.clock import rfc3339, since
 from distillrun.plan.meter import Standing
 from distillrun.plan.model import Observed, Run
@@ -33,7 +33,7 @@ class Spending:
     """Currency units a second."""
 
 
-def spending(before: Status, observed: Observed, price: str, now: datetime) -> Spending:
+def spending(before: Status, spec: Spec, observed: Observed, price: str, now: datetime) -> Spending:
     """Cost up to now and its rate, of the stages that the budget covers."""
     names = {stage.job_name for stage in before.stages if stage.name in BEFORE_SERVING and stage.job_name}
     settled = sum(
@@ -46,7 +46,13 @@ def spending(before: Status, observed: Observed, price: str, now: datetime) -> S
     running = sum(cost.pod_gpu_seconds(pod, now) for pod in pods)
     busy = sum(pod.gpus for pod in pods if pod.scheduled is not None and pod.end is None)
     hourly = float(price)
-    return Spending((settled + running) * hourly / 3600, busy * hourly / 3600)
+    asked = [
+        asking.advance(stage, spec, observed) if stage.state not in ENDED else stage.cost
+        for stage in before.stages
+        if stage.name in BEFORE_SERVING
+    ]
+    questions = sum(float(each.asking) for each in asked if each is not None)
+    return Spending((settled + running) * hourly / 3600 + questions, busy * hourly / 3600)
 
 
 def over_budget(spec: Spec, spending: Spending) -> str:

@@ -89,7 +89,7 @@ class _Walk:
             self._reopen()
         book = self.resolved.gpu_hour_price or self.settings.price(self.spec.train.gpu_product)
         self.price = self.spec.budget.gpu_hour_price or book
-        self.spending = lifecycle.spending(self.before, self.observed, self.price, self.now)
+        self.spending = lifecycle.spending(self.before, self.spec, self.observed, self.price, self.now)
         self._meter()
         served = self._done("evaluate") or (self.spec.evaluate is None and self._done("train"))
         self.hold = lifecycle.hold(self.spec, self.spending, served, self.standing)

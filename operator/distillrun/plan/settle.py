@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from distillrun.api.status import Stage, StageCost
-from distillrun.plan import cost, reasons
+from distillrun.plan import asking, cost, reasons
 from distillrun.plan.clock import rfc3339
 from distillrun.plan.model import Job, Pod
 
@@ -21,12 +22,18 @@ def running(stage: Stage, pods: Iterable[Pod], price: str, now: datetime) -> Sta
     used = settled + sum(cost.pod_gpu_seconds(pod, now) for pod in pods)
     assigned = min((pod.scheduled for pod in pods if pod.gpus and pod.scheduled is not None), default=None)
     return StageCost(
-        amount=cost.amount(used, price),
+        amount=cost.amount(used, price, asking.of([stage])),
+        **_asked(stage),
         gpu_seconds=cost.seconds(used),
         settled_gpu_seconds=cost.seconds(settled),
         estimated=stage.cost.estimated if stage.cost else False,
         since=(stage.cost.since if stage.cost else None) or (rfc3339(assigned) if assigned else None),
     )
+
+
+def _asked(stage: Stage) -> dict[str, Any]:
+    """What asking has cost: nothing of it ends with an attempt."""
+    return {"asking": stage.cost.asking, "asked": stage.cost.asked} if stage.cost else {}
 
 
 def settled(
@@ -45,7 +52,8 @@ def settled(
     # Shown up to a moment after the end, which the kubelet gives in whole seconds: what was shown stays billed.
     total = max(before + used, float(stage.cost.gpu_seconds) if stage.cost else 0.0)
     return StageCost(
-        amount=cost.amount(total, price),
+        amount=cost.amount(total, price, asking.of([stage])),
+        **_asked(stage),
         gpu_seconds=cost.seconds(total),
         settled_gpu_seconds=cost.seconds(total),
         estimated=estimated or bool(stage.cost and stage.cost.estimated),

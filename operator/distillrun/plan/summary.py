@@ -20,7 +20,7 @@ from distillrun.api.status import (
     Status,
 )
 from distillrun.api.v1alpha1 import Spec
-from distillrun.plan import cost, names, reasons, stageconfig
+from distillrun.plan import asking, cost, names, reasons, stageconfig
 from distillrun.plan.clock import rfc3339
 from distillrun.plan.conditions import Conditions
 from distillrun.plan.estimate import Estimate
@@ -117,6 +117,7 @@ def status(facts: Facts) -> Status:
     """The status of a run."""
     before, current = facts.before, facts.current
     used = sum(float(stage.cost.gpu_seconds) for stage in facts.stages if stage.cost is not None)
+    asked = asking.of(facts.stages)
     clock = facts.clock.after(not (facts.finished or facts.held), facts.now)
     expected = facts.estimate
     return Status(
@@ -136,7 +137,8 @@ def status(facts: Facts) -> Status:
             if before.cost
             else None,
             method=expected.method[:512] if expected else before.cost.method if before.cost else "",
-            spent=cost.amount(used, facts.price),
+            spent=cost.amount(used, facts.price, asked),
+            asking=asking.text(asked),
             currency=facts.currency,
             gpu_seconds=cost.seconds(used),
             serving=facts.serving,

@@ -45,7 +45,7 @@ def _servers_used(before: Status, after: Status, now: datetime) -> bool:
 def _steady(status: Status) -> Status:
     """A status without what changes all the time while a stage runs or holds GPUs."""
     still = [_still(stage) if stage.state in ("Running", "Pending") else stage for stage in status.stages]
-    money = status.cost.model_copy(update={"spent": "0", "gpu_seconds": "0"}) if status.cost else None
+    money = status.cost.model_copy(update={"spent": "0", "asking": "0", "gpu_seconds": "0"}) if status.cost else None
     if money and money.serving:
         unmoved = {"spent": "0", "gpu_seconds": "0", "time": ""}
         money = money.model_copy(update={"serving": money.serving.model_copy(update=unmoved)})

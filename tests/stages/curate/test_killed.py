@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.stages.curate.conftest import Stage, additions
-from tests.stages.curate.fake_teacher import FakeTeacher, Hang, solve
+from tests.stages.curate.fake_teacher import FakeTeacher, Hang, Raw, solve
 
 CONCURRENCY = 8
 
@@ -124,3 +124,35 @@ def test_a_teacher_that_hangs_for_ever_does_not_hold_back_the_end(make_stage: An
     assert finished.code == 0, finished.log
     assert finished.numbers["rejectedByReason"] == {"RequestFailed": 1}
     assert "within 3 s" in stage.rows("rejected")[0]["detail"]
+
+
+def test_tokens_are_told_over_all_attempts_of_the_run_and_less_what_another_run_has_paid(make_stage: Any) -> None:
+    with FakeTeacher(delay=0.01) as teacher:
+        stage = make_stage(teacher.url, additions(60), teacher={"maxConcurrency": 2})
+        for attempt, total in ((1, 15), (2, 30)):
+            stage.attempt = attempt
+            stage.start()
+            until_asked(teacher, total, stage)
+            stage.kill()
+        first, second = sorted((stage.output / ".partial").glob("answers-*.jsonl"))
+        others = sum(b'"kind":"answer"' in line for line in first.read_bytes().splitlines())
+        assert b'"kind":"opened","run":"3f"' in first.read_bytes()
+        first.write_bytes(first.read_bytes().replace(b'"run":"3f"', b'"run":"another"'))
+        stage.attempt = 3
+        finished = stage.run()
+    assert finished.code == 0, finished.log
+    assert second.exists()
+    assert (finished.numbers["promptTokens"], finished.numbers["completionTokens"]) == (3 * 60, 7 * 60)
+    ours = 60 - others
+    assert 0 < ours < 60
+    assert (finished.numbers["paidPromptTokens"], finished.numbers["paidCompletionTokens"]) == (3 * ours, 7 * ours)
+
+
+def test_a_stage_that_fails_tells_what_it_has_paid(make_stage: Any) -> None:
+    def tired(question: str, nth: int) -> Any:
+        return solve(question, nth) if int(question.partition("+")[0]) < 5 else Raw(401, {"error": "no"})
+
+    with FakeTeacher(tired) as teacher:
+        finished = make_stage(teacher.url, additions(9), teacher={"maxConcurrency": 1}).run()
+    assert finished.code == 78
+    assert finished.numbers == {"paidPromptTokens": 15, "paidCompletionTokens": 35}

@@ -55,7 +55,7 @@ def most_in_any(window: float, sent: list[tuple[float, int]]) -> int:
     return max((sum(n for at, n in sent if start <= at < start + window - 1e-6) for start, _ in sent), default=0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     limit=st.integers(1, 400),
     tokens=st.integers(50, 5000),
@@ -92,7 +92,7 @@ def test_no_minute_sees_more_requests_or_tokens_than_the_limits(
     assert most_in_any(MINUTE, sent) <= tokens
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(limit=st.integers(1, 700), seed=st.integers(0, 10**6), processes=st.integers(1, 8))
 def test_no_24_hours_see_more_requests_than_the_limit_over_any_number_of_killed_processes(
     limit: int, seed: int, processes: int
