@@ -65,16 +65,17 @@ class Teacher:
         self._length_field = "max_tokens"
         self._url = config.url.rstrip("/") + "/chat/completions"
         self._place = _place(config)
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=config.max_concurrency)
-        # The deadline of a request is ours, over all of it; a server that drips would outlive httpx's.
-        self._client = httpx.AsyncClient(headers=headers, limits=limits, timeout=None, follow_redirects=False)
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._trust = httpx.create_ssl_context()
+        self._clients: list[httpx.AsyncClient] = []
+        self._idle: list[httpx.AsyncClient] = []
 
     async def __aenter__(self) -> Teacher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     async def ask(self, key: str, sample: int, question: str) -> Answer:
         """One answer. Raises ConfigFault where asking again is useless, Temporary where the teacher is away, Paused
@@ -145,9 +146,10 @@ class Teacher:
 
     async def _request(self, question: str) -> Reply | Failure:
         self.in_flight += 1
+        client = self._idle.pop() if self._idle else self._connect()
         try:
             async with asyncio.timeout(self.config.request_timeout_seconds):
-                async with self._client.stream("POST", self._url, json=self._body(question)) as response:
+                async with client.stream("POST", self._url, json=self._body(question)) as response:
                     body = bytearray()
                     async for chunk in response.aiter_bytes():
                         body += chunk
@@ -165,7 +167,15 @@ class Teacher:
         except httpx.HTTPError as error:
             return Failure("connection", f"{type(error).__name__}: {error}"[:300])
         finally:
+            self._idle.append(client)
             self.in_flight -= 1
+
+    def _connect(self) -> httpx.AsyncClient:
+        """A client for one request at a time: the time that a pool takes grows with the square of its connections."""
+        # The deadline of a request is ours, over all of it; a server that drips would outlive httpx's.
+        client = httpx.AsyncClient(headers=self._headers, verify=self._trust, timeout=None, follow_redirects=False)
+        self._clients.append(client)
+        return client
 
     def _body(self, question: str) -> dict[str, Any]:
         messages = [{"role": "user", "content": question}]
