@@ -122,7 +122,7 @@ def test_a_journal_cut_anywhere_loses_nothing_but_its_last_line(
     whole = path.read_bytes()
     cut = whole[: data.draw(st.integers(0, len(whole)))]
     path.write_bytes(cut)
-    complete = cut.count(b"\n")
+    complete = max(cut.count(b"\n") - 1, 0)  # the first line says which run writes
 
     async def read() -> None:
         journal = await Journal.open(open_output(folder, 2))
