@@ -155,13 +155,21 @@ class Cost(ApiModel):
     """What the run has used up to now, and what it was expected to use."""
 
     estimated: Annotated[str, Field(pattern=r"^([0-9]{1,15}(\.[0-9]{1,4})?)?$")] = Field(
-        default="", description="Expected cost of training in `currency`; empty: not known."
+        default="", description="Expected cost of training in `currency`; empty: neither it nor a price is known."
     )
     estimated_seconds: int | None = Field(default=None, description="Expected seconds of training.")
-    method: Annotated[str, Field(max_length=512)] = Field(default="", description="How the estimate was made.")
+    method: Annotated[str, Field(max_length=1024)] = Field(
+        default="",
+        description="How the estimate was made. Before there is a dataset it is an upper bound, and says so.",
+    )
     spent: Tally = Field(default="0", description="Cost of all stages before serving in `currency`.")
     asking: Tally = Field(default="0", description="The part of `spent` that asking models has cost.")
     currency: Annotated[str, Field(max_length=3)] = Field(default="USD", description="ISO 4217 code.")
+    price_from: Literal["Run", "PriceBook", "General", "Unknown"] | None = Field(
+        default=None,
+        description="Whose price of a GPU hour this goes by: the run's own; the operator's price book's; its general"
+        " one, an estimate for a product that the book does not list; or Unknown: costs are counted as 0.",
+    )
     gpu_seconds: Tally = Field(default="0", description="GPU-seconds of their pods, node assignment to end.")
     serving: ServingCost | None = Field(
         default=None, description="What serving has used beside that; unset: no model server has held a GPU."
@@ -249,7 +257,7 @@ class Resolved(ApiModel):
         default_factory=dict, description="The operator's images of that day, by stage."
     )
     gpu_hour_price: Amount | None = Field(
-        default=None, description="Price of a GPU hour by the operator's price book; unset: not frozen yet."
+        default=None, description="Price of a GPU hour by the operator's price book; unset or 0: not frozen yet."
     )
     currency: Annotated[str, Field(max_length=3)] = Field(default="", description="Currency of that price.")
 

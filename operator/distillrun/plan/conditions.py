@@ -66,6 +66,10 @@ class Conditions:
         """Whether the run's plan fits what it asks for, as preflight sees it."""
         self._put(reasons.FEASIBLE, feasible.status, feasible.reason, feasible.message)
 
+    def add_unknown(self, kind: str, reason: str, message: str) -> None:
+        """Set one condition of which nobody can tell whether it holds."""
+        self._put(kind, "Unknown", reason, message)
+
     def had(self, kind: str) -> bool:
         """Whether the run has had the condition, true or not."""
         return kind in self._before

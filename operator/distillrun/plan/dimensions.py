@@ -91,6 +91,14 @@ def read(resolved: object) -> Dimensions | Missing:
     return _read(found)
 
 
+def heads(resolved: object) -> int | None:
+    """Attention heads in `status.resolved`, of any architecture; None where they are not known."""
+    student = resolved.get("student") if isinstance(resolved, Mapping) else None
+    found = student.get("dimensions") if isinstance(student, Mapping) else None
+    value = found.get("heads") if isinstance(found, Mapping) else None
+    return value if isinstance(value, int) and _whole(value, _LARGEST) else None
+
+
 def _read(found: Mapping[str, Any]) -> Dimensions | Missing:
     model_type = found.get("modelType")
     if not isinstance(model_type, str) or model_type not in _GATED:

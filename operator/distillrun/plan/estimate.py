@@ -30,10 +30,13 @@ class Estimate:
 
 
 def of(spec: Spec, resolved: Mapping[str, Any] | None, curated: Mapping[str, str], price: Decimal) -> Estimate | None:
-    """The estimate of training on the dataset that curation made, at a price of a GPU hour. None where the student's
-    dimensions, the GPU (`train.gpuProduct`), or the dataset's examples and tokens are not known."""
+    """The estimate of training on the dataset that curation made, at a price of a GPU hour; before there is one
+    (`curated` is empty) the most that it can come to. None where the student's dimensions, the GPU
+    (`train.gpuProduct`), or the dataset's examples and tokens are not known."""
     student = dimensions.read(resolved)
     gpu = gpus.find(spec.train.gpu_product)
+    known = bool(curated)
+    curated = curated or workload.bound(spec, resolved)
     examples, tokens = workload.examples(curated), workload.tokens(curated)
     if not isinstance(student, Dimensions) or gpu is None or not examples or not tokens:
         return None
@@ -47,7 +50,15 @@ def of(spec: Spec, resolved: Mapping[str, Any] | None, curated: Mapping[str, str
         amount=cost.amount(gpu_seconds, str(price)),
         tokens=round(count * work.tokens),
         steps=count,
-        method=method(work),
+        method=method(work) if known else f"{_most(examples, tokens)} {method(work)}",
+    )
+
+
+def _most(examples: int, tokens: int) -> str:
+    """The sentence before the method's while the dataset is not there."""
+    return (
+        f"At most, before there is a dataset: all {examples} answers accepted, each of {tokens // examples} tokens"
+        " (curate.generate.maxTokens, train.maxSequenceLength)."
     )
 
 

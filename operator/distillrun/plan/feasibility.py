@@ -56,12 +56,29 @@ def judge(spec: Spec, resolved: Mapping[str, Any] | None, curated: Mapping[str, 
     where a figure is missing, with a sentence that names the field to set; False as soon as one limit is broken, even
     where others are unknown.
     """
+    uneven = _uneven(spec, dimensions.heads(resolved))
+    if uneven:
+        return Feasibility("False", NOT_SUPPORTED, uneven)
     student = dimensions.read(resolved)
     if isinstance(student, Missing):
         return Feasibility("Unknown", STUDENT_UNKNOWN, f"Memory and disk are not checked: {student.why}.")
     tokens, longest = workload.known(curated)
     setup = trainsetup.of(spec.train, longest)
     return _judge(student, setup, limits(spec, curated), tokens)
+
+
+def _uneven(spec: Spec, heads: int | None) -> str:
+    """What vLLM would refuse once the student is trained: attention heads that its GPUs cannot share evenly. "" if
+    nothing. Source: vLLM 0.32, config/model.py, verify_with_parallel_config."""
+    for name, part in (("evaluate", spec.evaluate), ("serve", spec.serve)):
+        if part is not None and heads and heads % part.engine.tensor_parallel:
+            field, asked = f"{name}.engine.tensorParallel", part.engine.tensor_parallel
+            fitting = next(count for count in range(min(asked, heads), 0, -1) if heads % count == 0)
+            return (
+                f"vLLM cannot share the student's {heads} attention heads over {asked} GPUs, {field}: it must divide"
+                f" them. Cheapest change: {field}: {fitting}."
+            )
+    return ""
 
 
 def needs(student: Dimensions, setup: Setup, limits: Limits, tokens: int | None = None) -> Needs:

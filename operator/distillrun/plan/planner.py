@@ -33,6 +33,7 @@ from distillrun.plan.gates import Verdict, judge
 from distillrun.plan.lifecycle import Clock, Hold
 from distillrun.plan.model import STAGES, Decision, Observed, Ref, Run, Settings, StageName, Want
 from distillrun.plan.step import Step
+from distillrun.plan.summary import PriceFrom
 from distillrun.plan.writes import if_due
 
 
@@ -87,13 +88,25 @@ class _Walk:
         self.clock = Clock(self.before.active_since, self.before.active_seconds)
         if lifecycle.reopened(self.spec, self.before):
             self._reopen()
-        book = self.resolved.gpu_hour_price or self.settings.price(self.spec.train.gpu_product)
-        self.price = self.spec.budget.gpu_hour_price or book
+        self.price = self.spec.budget.gpu_hour_price or self._book_price()
         self.spending = lifecycle.spending(self.before, self.spec, self.observed, self.price, self.now)
         self._meter()
         served = self._done("evaluate") or (self.spec.evaluate is None and self._done("train"))
         self.hold = lifecycle.hold(self.spec, self.spending, served, self.standing)
         self.waits.append(lifecycle.until_limit(self.spec, self.spending))
+
+    def _book_price(self) -> str:
+        """The operator's price of a GPU hour: as frozen, or of today while there was none."""
+        frozen = self.resolved.gpu_hour_price
+        return frozen if frozen and float(frozen) > 0 else self.settings.price(self.spec.train.gpu_product)
+
+    def _price_from(self) -> PriceFrom:
+        """Whose price the run's costs go by."""
+        if self.spec.budget.gpu_hour_price is not None:
+            return "Run"
+        if float(self.price) <= 0:
+            return "Unknown"
+        return "PriceBook" if self.spec.train.gpu_product in self.settings.price_book else "General"
 
     def _meter(self) -> None:
         """What serving has used, whoever holds its endpoint and whether it is still wanted."""
@@ -199,7 +212,7 @@ class _Walk:
             self.resolved = findings.resolved(pods, self.spec).model_copy(
                 update={
                     "images": self.resolved.images or dict(self.settings.images),
-                    "gpu_hour_price": self.resolved.gpu_hour_price or self.settings.price(self.spec.train.gpu_product),
+                    "gpu_hour_price": self._book_price(),
                     "currency": self.settings.currency,
                 }
             )
@@ -243,6 +256,7 @@ class _Walk:
             resolved=self.resolved if self.resolved != Resolved() else None,
             clock=self.clock,
             price=self.price,
+            price_from=self._price_from(),
             currency=self.spec.budget.currency if self.spec.budget.gpu_hour_price else self.settings.currency,
             now=self.now,
         )

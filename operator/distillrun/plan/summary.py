@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from distillrun.api.status import (
     DONE,
@@ -39,6 +40,9 @@ _PHASES: dict[StageName, Phase] = {
 }
 
 
+PriceFrom = Literal["Run", "PriceBook", "General", "Unknown"]
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a pass over the stages has found."""
@@ -62,6 +66,7 @@ class Facts:
     resolved: Resolved | None
     clock: Clock
     price: str
+    price_from: PriceFrom
     currency: str
     now: datetime
 
@@ -130,16 +135,17 @@ def status(facts: Facts) -> Status:
         progress=_percent(current),
         score=next((f"{float(s.value):.1%} {s.benchmark}"[:32] for s in facts.scores if s.model == "student"), ""),
         cost=Cost(
-            estimated=expected.amount if expected else before.cost.estimated if before.cost else "",
+            estimated=_expected_cost(facts),
             estimated_seconds=round(expected.seconds)
             if expected
             else before.cost.estimated_seconds
             if before.cost
             else None,
-            method=expected.method[:512] if expected else before.cost.method if before.cost else "",
+            method=expected.method[:1024] if expected else before.cost.method if before.cost else "",
             spent=cost.amount(used, facts.price, asked),
             asking=asking.text(asked),
             currency=facts.currency,
+            price_from=facts.price_from,
             gpu_seconds=cost.seconds(used),
             serving=facts.serving,
         ),
@@ -225,11 +231,15 @@ def _conditions(facts: Facts) -> list[Condition]:
         conditions.add(reasons.SUSPENDED, True, facts.hold.reason, facts.hold.message)
     elif conditions.had(reasons.SUSPENDED):
         conditions.add(reasons.SUSPENDED, False, "Resumed", "the run is not suspended")
-    if facts.spec.budget.limit is not None:
+    if facts.price_from == "Unknown" and facts.spec.budget.limit is not None:
+        conditions.add_unknown(reasons.BUDGET_EXCEEDED, reasons.PRICE_UNKNOWN, _no_price(facts, "budget.limit"))
+    elif facts.spec.budget.limit is not None:
         words = facts.over_budget or f"within the budget.limit of {facts.spec.budget.limit}"
         reason = reasons.BUDGET_EXCEEDED if facts.over_budget else reasons.WITHIN_BUDGET
         conditions.add(reasons.BUDGET_EXCEEDED, bool(facts.over_budget), reason, words)
-    if facts.standing is not None:
+    if facts.price_from == "Unknown" and facts.standing is not None:
+        conditions.add_unknown(reasons.MAX_COST, reasons.PRICE_UNKNOWN, _no_price(facts, "serve.maxCost"))
+    elif facts.standing is not None:
         reached = facts.standing.reason == reasons.MAX_COST
         conditions.add(reasons.MAX_COST, reached, facts.standing.reason, facts.standing.message)
     if facts.feasible is not None:
@@ -242,6 +252,22 @@ def _conditions(facts: Facts) -> list[Condition]:
     if facts.verdict is not None and facts.run.spec.get("gates"):
         conditions.add_gates(facts.verdict)
     return conditions.items
+
+
+def _expected_cost(facts: Facts) -> str:
+    """Of training, "" where it or the price is not known; what was estimated once stays."""
+    if facts.estimate is None:
+        return facts.before.cost.estimated if facts.before.cost else ""
+    return "" if facts.price_from == "Unknown" else facts.estimate.amount
+
+
+def _no_price(facts: Facts, limit: str) -> str:
+    product = facts.spec.train.gpu_product
+    what = f"GPU product {product}" if product else "any GPU"
+    return (
+        f"{limit} is not kept: no price of a GPU hour is known for {what}, so costs are counted as 0; set"
+        " budget.gpuHourPrice, or the operator's gpu.priceBook or gpu.hourPrice"
+    )
 
 
 def _artifacts(stages: Sequence[Stage]) -> Artifacts | None:

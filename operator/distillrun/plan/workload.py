@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from distillrun.api.stages import Train
+from distillrun.api.v1alpha1 import Spec
 
 _DEFAULT_EPOCHS = "3"
 
@@ -16,6 +18,30 @@ def known(curated: Mapping[str, str] | None) -> tuple[int | None, int | None]:
         return None, None
     longest = whole(curated, "longestTokens")
     return tokens(curated), longest
+
+
+def bound(spec: Spec, resolved: Mapping[str, Any] | None) -> dict[str, str]:
+    """What curation can report at most, from what the sources were found to hold: every answer accepted, and each as
+    long as `curate.generate.maxTokens` and `train.maxSequenceLength` allow. Empty where a source's rows are not known.
+    """
+    found = (resolved or {}).get("sources")
+    items = [each for each in found if isinstance(each, Mapping)] if isinstance(found, list | tuple) else []
+    rows = {str(each.get("name")): whole({"rows": each.get("rows", "")}, "rows") for each in items}
+    total = 0
+    for source in spec.curate.sources:
+        known = [count for count in (rows.get(source.name), source.take) if count is not None]
+        if not known:
+            return {}
+        total += min(known)
+    examples = total * spec.curate.generate.samples
+    length = min(spec.curate.generate.max_tokens, spec.train.max_sequence_length)
+    numbers = {
+        "accepted": examples,
+        "datasetTokens": examples * length,
+        "longestTokens": length,
+        "datasetSquaredTokens": examples * length**2,
+    }
+    return {name: str(number) for name, number in numbers.items()}
 
 
 def steps(train: Train, rows: int) -> int:

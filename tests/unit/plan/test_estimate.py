@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import estimate, steptime
 from distillrun.plan.estimate import Estimate
 from tests.unit.plan.students import resolved, run_spec
@@ -62,6 +63,40 @@ def test_sky_t1_as_its_authors_ran_it_takes_about_19_hours() -> None:
     made = estimated(SKY_T1, deepspeed={"config": {"data_types": {"grad_accum_dtype": "bf16"}}})
     assert made.seconds == pytest.approx(19 * 3600, rel=0.05)  # by construction: offloading is fitted to it
     assert "offloading at" in made.method
+
+
+def bounded(rows: int | None = 1000, take: int | None = None, **curate: Any) -> Estimate | None:
+    """The estimate before there is a dataset, of a source of so many rows."""
+    found = resolved() | {"sources": [{"name": "pool", **({"rows": rows} if rows is not None else {})}]}
+    source = {"name": "pool", "uri": "file:///mnt/distillrun/a.jsonl", **({"take": take} if take else {})}
+    whole = run_spec(epochs="1")
+    changed = {**whole.model_dump(by_alias=True, exclude_none=True), "curate": {"sources": [source], **curate}}
+    return estimate.of(Spec.model_validate(changed), found, {}, Decimal("2.96"))
+
+
+def test_before_there_is_a_dataset_the_most_that_it_can_come_to_is_given_and_said_to_be_that() -> None:
+    made = bounded(generate={"maxTokens": 4096, "samples": 2})
+    assert made is not None
+    assert made.steps == 21  # 2,000 answers, 96 a step
+    assert made.tokens == 21 * 96 * 4096
+    assert made.method.startswith("At most, before there is a dataset: all 2000 answers accepted, each of 4096 tokens")
+    real = estimate.of(run_spec(epochs="1"), resolved(), {"accepted": "1500", "datasetTokens": "4000000"}, Decimal(3))
+    assert real is not None
+    assert real.seconds < made.seconds
+    assert not real.method.startswith("At most")
+
+
+def test_the_bound_counts_no_more_rows_than_are_taken_and_no_more_tokens_than_are_trained_on() -> None:
+    fewer = bounded(rows=None, take=96, generate={"maxTokens": 100_000})
+    assert fewer is not None
+    assert (fewer.steps, fewer.tokens) == (1, 96 * 16384)
+    least = bounded(rows=96, take=5000)
+    assert least is not None
+    assert least.steps == 1
+
+
+def test_a_source_of_unknown_size_has_no_bound() -> None:
+    assert bounded(rows=None) is None
 
 
 @pytest.mark.parametrize("missing", ["accepted", "datasetTokens"])

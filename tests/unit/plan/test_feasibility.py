@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import feasibility
 from distillrun.plan.feasibility import Feasibility
 from tests.unit.plan.students import H100, resolved, run_spec
@@ -130,6 +131,23 @@ def test_without_a_memory_limit_the_need_is_told() -> None:
 def test_bf16_without_zero_is_not_supported_by_the_trainer() -> None:
     verdict = judge(deepspeed={"zeroStage": 0, **NOTHING_OFFLOADED})
     assert (verdict.status, verdict.reason) == ("False", feasibility.NOT_SUPPORTED)
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "serve"])
+@pytest.mark.parametrize("model", ["qwen2", "mixtral"])
+def test_gpus_that_cannot_share_the_heads_are_refused_before_anything_is_trained(stage: str, model: str) -> None:
+    whole = run_spec("1730G").model_dump(by_alias=True, exclude_none=True)
+    whole[stage]["engine"] = {**whole[stage]["engine"], "tensorParallel": 6}
+    verdict = feasibility.judge(Spec.model_validate(whole), resolved(modelType=model), None)
+    assert (verdict.status, verdict.reason) == ("False", feasibility.NOT_SUPPORTED)
+    assert "40 attention heads over 6 GPUs" in verdict.message
+    assert verdict.message.endswith(f"Cheapest change: {stage}.engine.tensorParallel: 5.")
+
+
+def test_gpus_that_share_the_heads_evenly_are_not_refused() -> None:
+    whole = run_spec("1730G").model_dump(by_alias=True, exclude_none=True)
+    whole["serve"]["engine"] = {**whole["serve"]["engine"], "tensorParallel": 8}
+    assert feasibility.judge(Spec.model_validate(whole), resolved(), None).status == "True"
 
 
 def test_the_dataset_counts_in_every_rank() -> None:

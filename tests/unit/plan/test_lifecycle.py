@@ -289,6 +289,36 @@ def test_a_gpu_product_is_priced_by_the_price_book_and_the_price_is_frozen() -> 
     assert play.run.status["resolved"]["gpuHourPrice"] == "2.96"
 
 
+def test_costs_say_whose_price_they_go_by_and_one_that_no_book_lists_is_marked_as_an_estimate() -> None:
+    whole = spec(budget=None)
+    whole["train"]["gpuProduct"] = "NVIDIA-H200"
+    book = replace(SETTINGS, price_book={"NVIDIA-H200": "3.50"}, gpu_hour_price="1")
+    found = {
+        "Run": Play(run(spec=spec()), settings=book),
+        "PriceBook": Play(run(spec=whole), settings=book),
+        "General": Play(run(spec=whole), settings=replace(book, price_book={"NVIDIA-B200": "5"})),
+        "Unknown": Play(run(spec=whole), settings=SETTINGS),
+    }
+    assert {name: play.run.status["cost"]["priceFrom"] for name, play in found.items()} == {
+        each: each for each in found
+    }
+
+
+def test_a_limit_without_a_price_is_said_not_to_be_kept_until_the_administrator_gives_one() -> None:
+    whole = spec(budget={"limit": "5"}, serve={"maxCost": "5"})
+    whole["train"]["gpuProduct"] = "NVIDIA-H200"
+    play = Play(run(spec=whole))
+    for kind, field in ((reasons.BUDGET_EXCEEDED, "budget.limit"), (reasons.MAX_COST, "serve.maxCost")):
+        told = condition_of(play.run.status, kind)
+        assert (told["status"], told["reason"]) == ("Unknown", reasons.PRICE_UNKNOWN)
+        assert told["message"].startswith(f"{field} is not kept")
+        assert "NVIDIA-H200" in told["message"]
+    play.settings = replace(SETTINGS, price_book={"NVIDIA-H200": "3.50"})
+    play.step()
+    assert play.run.status["cost"]["priceFrom"] == "PriceBook"
+    assert condition_of(play.run.status, reasons.BUDGET_EXCEEDED)["status"] == "False"
+
+
 # -- attempts that Kubernetes believes to be alive -------------------------------------------------
 
 
