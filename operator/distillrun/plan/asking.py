@@ -25,7 +25,7 @@ _MILLION = 1_000_000
 
 def advance(stage: Stage, spec: Spec, observed: Observed) -> StageCost | None:
     """The stage's cost with what its pods say of tokens; its other parts as they are."""
-    price = spec.teacher_model.endpoint.price_per_million_tokens
+    price = spec.asking_price
     if stage.name != "curate" or price is None:
         return stage.cost
     pods = [pod for pod in observed.pods.values() if pod.job == stage.job_name]
