@@ -60,7 +60,7 @@ def measured(case: Case, folder: Path) -> tuple[int, int]:
     status, peak = _in_children(lambda rank: _train(config, rank, count, port), count, log)
     if status:
         raise RuntimeError(f"{case.name}: status {status}: {log.read_text(errors='replace')[-3000:]}")
-    written = (folder / "output/checkpoints/checkpoint-1").rglob("*")
+    written = (folder / "output/checkpoints").glob("checkpoint-1-*/**/*")
     return peak, sum(path.stat().st_size for path in written if path.is_file())
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from distillstages.common import hub, modelcopy, modelfiles, reasons
-from distillstages.common.artifacts import local_path, storage_errors
 from distillstages.common.exit import ConfigFault, DataFault
+from distillstages.common.files import local_path, storage_errors
 
 # Options of ours, with what to set instead. Their abbreviations are refused as well.
 _OWNED: Final = {

@@ -8,7 +8,7 @@ what it would publish is an entry as well, and its number is taken.
 | ---------- | -------------------------------------------------------------------- | -------------------- |
 | claim      | this attempt works here from now on; its number is its fencing token | attempt, pod, run    |
 | checkpoint | the checkpoint with this name is whole                               | claim, name          |
-| result     | the stage is complete: nothing follows                               | claim, result, moves |
+| result     | the stage is complete; a claim follows only if its files are gone    | claim, result, moves |
 
 Locally an entry is a hard link to a finished file (exclusive and never half-written, on NFS as well); where a file
 system has no links it is created with O_EXCL. In an object store it is a conditional PUT (If-None-Match: *).

@@ -23,9 +23,10 @@ from typing import IO, Any, NoReturn
 
 from distillstages.common import config as configuration
 from distillstages.common import logs, stacks, state
-from distillstages.common.artifacts import Output, storage_fault
+from distillstages.common.artifacts import Output
 from distillstages.common.config import StageConfig
 from distillstages.common.exit import ConfigFault, Exit, Fault, StageError, Terminated, UsageFault
+from distillstages.common.files import storage_fault
 from distillstages.common.metrics import Metrics
 from distillstages.common.termination import Termination
 
@@ -75,7 +76,7 @@ def open_output(config: StageConfig) -> Output:
 
 def complete(output: Output) -> Termination | None:
     """The message of a stage whose result is there already; None when it is not."""
-    done = output.completed()
+    done = output.completed() or output.finish()
     if done is None:
         return None
     _log.info("the result is there already, nothing to do", extra={"fields": {"artifact": output.uri}})

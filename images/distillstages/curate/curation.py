@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from distillstages.common import logs, reasons
-from distillstages.common.artifacts import PARTIAL, storage_errors
+from distillstages.common.artifacts import PARTIAL
 from distillstages.common.blocks import Curate
 from distillstages.common.exit import ConfigFault, DataFault, Temporary, Terminated
+from distillstages.common.files import storage_errors
 from distillstages.common.progress import Progress
 from distillstages.common.sources import Question, read_questions, unique
 from distillstages.common.verify import Verifier
@@ -281,6 +282,8 @@ class Curation:
             for page in PAGES:
                 self.output.install(build / page, page)
             if not numbers["accepted"]:
+                self.output.show("rejected/part-00000.parquet")
+                self.output.show("sample.md")
                 raise self._nothing_accepted(numbers)
             self.output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
         teacher = self.teacher

@@ -1,12 +1,12 @@
 """Every answer on disk before anything counts it.
 
-Append-only JSON lines in `.partial/answers-<attempt>-<n>.jsonl`, one file a process, each answer (and later its
+Append-only JSON lines in `.partial/answers-<claim>-<n>.jsonl`, one file a process, each answer (and later its
 verdict) one line. `append` returns after fsync; what waits meanwhile is written together, so one fsync serves many
 answers. A third kind of line reserves requests of a day's limit (pace.py), and the first line says which run writes. A
 process that is killed loses what had not been written, which is exactly what was in flight. A torn last line is skipped
 when read; nobody appends to another process's file.
 
-In an object store the same lines are objects `answers-<attempt>-<n>-<part>.jsonl`, one a group; a scratch file on the
+In an object store the same lines are objects `answers-<claim>-<n>-<part>.jsonl`, one a group; a scratch file on the
 local disk serves the reads. In memory: one small entry an answer, never the texts.
 """
 
@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from distillstages.common.artifacts import PARTIAL, Output, make_folder, storage_fault
+from distillstages.common.artifacts import PARTIAL, Output
 from distillstages.common.exit import Fault, StageError, Temporary
+from distillstages.common.files import make_folder, storage_fault
 from distillstages.curate.records import Answer
 
 _log = logging.getLogger("distillstages.journal")
@@ -189,9 +190,11 @@ class Journal:
 
     def _load(self) -> None:
         names = [n for n in self._output.list(PARTIAL) if n.startswith("answers-") and n.endswith(".jsonl")]
-        number = 1 + max([_number(n, self._output.attempt) for n in names], default=0)
+        # The claim's number, which two runs' first attempts do not share; an attempt's where nobody has claimed.
+        writer = self._output.token or self._output.attempt
+        number = 1 + max([_number(n, writer) for n in names], default=0)
         self.continued = bool(names)
-        self._stem = f"answers-{self._output.attempt:06d}-{number:04d}"
+        self._stem = f"answers-{writer:06d}-{number:04d}"
         if self._output.is_local:
             folder = self._output.folder(PARTIAL)
             for name in names:
@@ -258,10 +261,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += len(line)
 
 
-def _number(name: str, attempt: int) -> int:
-    """n of answers-<attempt>-<n>…; 0 for another attempt's or a foreign name."""
+def _number(name: str, writer: int) -> int:
+    """n of answers-<writer>-<n>…; 0 for another's or a foreign name."""
     parts = name.removesuffix(".jsonl").split("-")
     try:
-        return int(parts[2]) if int(parts[1]) == attempt else 0
+        return int(parts[2]) if int(parts[1]) == writer else 0
     except (IndexError, ValueError):
         return 0

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from distillstages.common.artifacts import make_folder, storage_errors
+from distillstages.common.files import make_folder, storage_errors
 
 _SYNC_SECONDS: Final = 1.0
 

@@ -44,7 +44,7 @@ def body(context: Context) -> Mapping[str, Any]:
         stack.enter_context(evaluation.progress)
         found = [s for m in config.models for s in evaluation.score_model(m, models[m.name], names)]
     context.output.check_claim()
-    context.output.write("scores.json", scores.document(found, _settings(context, config)))
+    context.output.put("scores.json", scores.document(found, _settings(context, config)))
     numbers = {"scores": [s.numbers() for s in found]}
     outputs = {"scores": "scores.json", "records": "records/"}
     result = context.output.publish(numbers, outputs, details={"scores": [s.details() for s in found]})
@@ -141,7 +141,7 @@ class _Evaluation:
             journal.close()
             ordered = examination.kept(journal)
             self.context.output.check_claim()
-            self.context.output.write(names[benchmark.name, model.name], records.artifact(ordered))
+            self.context.output.put(names[benchmark.name, model.name], records.artifact(ordered))
             found.append(
                 scores.score(benchmark.name, model.name, len(examination.questions), benchmark.samples, ordered)
             )

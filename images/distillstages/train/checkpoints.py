@@ -1,8 +1,8 @@
-"""Checkpoints on the shared volume: neither half-written nor damaged ones are continued from.
+"""Checkpoints on the shared volume: neither half-written, nor damaged, nor a stale attempt's are continued from.
 
-checkpoints/.partial-<attempt>/checkpoint-<step>/   being written by all ranks of that attempt
-checkpoints/checkpoint-<step>/                      whole: renamed there by rank 0 after every rank was through
-checkpoints/checkpoint-<step>/complete.json         {"step", "attempt", "ranks", "time", "files"}: written before that
+checkpoints/.partial-<claim>/checkpoint-<step>/     being written by all ranks of the attempt that made that claim
+checkpoints/checkpoint-<step>-<claim>/              whole: renamed there after an entry in the ledger allowed it
+checkpoints/checkpoint-…/complete.json              {"step", "attempt", "ranks", "time", "files"}: written before that
 checkpoints/damaged-<step>-<random>/                set aside: something is wrong with it
 checkpoints/.removed-<random>/                      on its way out
 """
@@ -20,11 +20,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distillstages.common.artifacts import Output, storage_errors, sync_folder, write_durably
+from distillstages.common.artifacts import Output
+from distillstages.common.files import move_durably, storage_errors, sync_folder, write_durably
 from distillstages.train.manifest import Files
 
+FOLDER = "checkpoints"
 MARKER = "complete.json"
-_NAME = re.compile(r"checkpoint-(\d{1,15})")
+CHECKPOINT_ENTRY = "checkpoint"
+_NAME = re.compile(r"checkpoint-(\d{1,15})(?:-(\d{1,15}))?")
 _ASIDE = re.compile(r"damaged-(\d{1,15})-\w+")
 _log = logging.getLogger("distillstages.train.checkpoints")
 
@@ -33,10 +36,12 @@ _log = logging.getLogger("distillstages.train.checkpoints")
 class Checkpoint:
     """A published checkpoint: optimizer steps done, the attempt and number of ranks that wrote it, its files, when.
 
-    `unreadable` says what is wrong with its marker; the rest is then unknown but for the step, which its name says."""
+    `claim` is the number of the claim under which it was published (0: restored by hand, say). `unreadable` says what
+    is wrong with its marker; the rest is then unknown but for step and claim, which its name says."""
 
     path: Path
     step: int
+    claim: int = 0
     attempt: int = 0
     ranks: int = 0
     files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
@@ -47,28 +52,51 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one output folder, as seen by rank 0 of one attempt. `keep` newest ones stay."""
 
-    def __init__(self, output: Output, *, keep: int) -> None:
+    def __init__(self, output: Output, *, keep: int, token: int) -> None:
         self.output = output
         self.keep = keep
-        self.folder = output.path("checkpoints")
-        self.partial = self.folder / f".partial-{output.attempt}"
+        self.token = token
+        self.folder = output.path(FOLDER)
+        self.partial = self.folder / f".partial-{token}"
 
     def prepare(self) -> None:
-        """Makes the folder for this attempt and removes what earlier attempts left half-written or half-removed."""
-        self.output.folder("checkpoints")
+        """Makes the folder for this attempt and removes what attempts before it left half-written or half-removed."""
+        self.output.folder(FOLDER)
+        self._finish()
         for leftover in self.folder.glob(".partial-*"):
-            attempt = leftover.name.removeprefix(".partial-")
-            if attempt.isdigit() and int(attempt) <= self.output.attempt:
+            claim = leftover.name.removeprefix(".partial-")
+            if claim.isdigit() and int(claim) < self.token:
                 shutil.rmtree(leftover, ignore_errors=True)
         for leftover in self.folder.glob(".removed-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         with storage_errors(str(self.partial)):
             self.partial.mkdir(exist_ok=True)
 
+    def _finish(self) -> None:
+        """What was allowed and not yet renamed when its attempt was cut off."""
+        for entry in self.output.fence.ledger.entries():
+            step = entry.document.get("step")
+            if entry.kind == CHECKPOINT_ENTRY and isinstance(step, int):
+                source = self.folder / f".partial-{entry.claim}" / f"checkpoint-{step}"
+                if source.is_dir():
+                    with storage_errors(str(source)):
+                        move_durably(source, self._place(step, entry.claim))
+
+    def _place(self, step: int, claim: int) -> Path:
+        return self.folder / f"checkpoint-{step}-{claim}"
+
+    def partial_path(self, name: str) -> str:
+        """The place in the output folder of what lies under a name in `partial`."""
+        return f"{FOLDER}/{self.partial.name}/{name}"
+
     def published(self) -> list[Checkpoint]:
         """All that were published, newest (most steps) first, also those whose marker has become unreadable since."""
-        found = [_read(path, int(match[1])) for path in self._folders() if (match := _NAME.fullmatch(path.name))]
-        return sorted(found, key=lambda each: -each.step)
+        found = [
+            _read(path, int(match[1]), int(match[2] or 0))
+            for path in self._folders()
+            if (match := _NAME.fullmatch(path.name))
+        ]
+        return sorted(found, key=lambda each: (-each.step, -each.claim))
 
     def whole(self) -> list[Checkpoint]:
         """Those of them with a readable marker."""
@@ -89,23 +117,21 @@ class Checkpoints:
         return found
 
     def publish(self, step: int, ranks: int, files: Files) -> Checkpoint:
-        """Makes `.partial-<attempt>/checkpoint-<step>` a whole checkpoint and prunes old ones. Call it on rank 0 once
+        """Makes `.partial-<claim>/checkpoint-<step>` a whole checkpoint and prunes old ones. Call it on rank 0 once
         every rank has written and flushed; `files` are those of all ranks. Raises Temporary SupersededAttempt (a newer
         attempt works here), DataFault DiskFull."""
-        source, target = self.partial / f"checkpoint-{step}", self.folder / f"checkpoint-{step}"
+        source, target = self.partial / f"checkpoint-{step}", self._place(step, self.token)
         now = time.time()
         marker = {"step": step, "attempt": self.output.attempt, "ranks": ranks, "time": now, "files": files}
         with storage_errors(str(source)):
             for folder in [each for each in source.rglob("*") if each.is_dir()]:
                 sync_folder(folder)
             write_durably(source / MARKER, json.dumps(marker, sort_keys=True).encode())
-            self.output.check_claim()
-            if target.exists():  # an earlier attempt got this far
-                self._remove(target)
-            source.rename(target)
-            sync_folder(self.folder)
+            # The fence: who was overtaken gets no entry, and without one nothing is renamed.
+            self.output.fence.add({"kind": CHECKPOINT_ENTRY, "step": step})
+            move_durably(source, target)
         self._prune(step)
-        return Checkpoint(target, step, self.output.attempt, ranks, files, now)
+        return Checkpoint(target, step, self.token, self.output.attempt, ranks, files, now)
 
     def set_aside(self, checkpoint: Checkpoint) -> Path:
         """Gives a damaged checkpoint another name, under which nothing looks for it. It goes once a good one of as
@@ -118,7 +144,9 @@ class Checkpoints:
         return target
 
     def _prune(self, newest: int) -> None:
-        for checkpoint in [each for each in self.whole() if each.step <= newest][self.keep :]:
+        # Overtaken in the meantime, this must not touch what the newer attempt has published.
+        ours = [each for each in self.whole() if each.step <= newest and each.claim <= self.token]
+        for checkpoint in ours[self.keep :]:
             self._remove(checkpoint.path)
         for path in self._folders():
             match = _ASIDE.fullmatch(path.name)
@@ -143,20 +171,19 @@ class Checkpoints:
         shutil.rmtree(self.partial, ignore_errors=True)
 
 
-def _read(path: Path, step: int) -> Checkpoint:
+def _read(path: Path, step: int, claim: int) -> Checkpoint:
     """What a published checkpoint's marker says."""
     try:
         marker = json.loads((path / MARKER).read_text("utf-8"))
         files = {str(name): (int(size), str(content)) for name, (size, content) in marker["files"].items()}
-        found = Checkpoint(
-            path, int(marker["step"]), int(marker["attempt"]), int(marker["ranks"]), files, float(marker["time"])
-        )
+        attempt, ranks, at = int(marker["attempt"]), int(marker["ranks"]), float(marker["time"])
+        if files and marker["step"] == step:
+            return Checkpoint(path, step, claim, attempt, ranks, files, at)
+        wrong = "is not what was written"
     except FileNotFoundError:
-        return Checkpoint(path, step, unreadable=f"{MARKER} is missing")
+        wrong = "is missing"
     except OSError as error:
-        return Checkpoint(path, step, unreadable=f"{MARKER} cannot be read ({os.strerror(error.errno or 0)})")
+        wrong = f"cannot be read ({os.strerror(error.errno or 0)})"
     except (ValueError, KeyError, TypeError, AttributeError):
-        return Checkpoint(path, step, unreadable=f"{MARKER} is not what was written")
-    if found.step != step or not files:
-        return Checkpoint(path, step, unreadable=f"{MARKER} is not what was written")
-    return found
+        wrong = "is not what was written"
+    return Checkpoint(path, step, claim, unreadable=f"{MARKER} {wrong}")

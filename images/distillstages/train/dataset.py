@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from distillstages.common import reasons
-from distillstages.common.artifacts import RESULT, Result
+from distillstages.common.artifacts import RESULT
 from distillstages.common.exit import DataFault
+from distillstages.common.result import Result
 
 COLUMNS = ("id", "question", "thinking", "response")
 

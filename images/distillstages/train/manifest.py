@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from distillstages.common import identity
-from distillstages.common.artifacts import storage_errors
+from distillstages.common.files import storage_errors
 
 Files = dict[str, tuple[int, str]]
 """By path relative to the checkpoint's folder: size in bytes and identity.content."""

@@ -14,10 +14,13 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from distillstages.common.artifacts import storage_errors
+from distillstages.common.artifacts import Output
 from distillstages.common.exit import Fault
+from distillstages.common.files import storage_errors
 from distillstages.common.metrics import Metrics
 from distillstages.common.progress import Progress
+
+_CLAIM_SECONDS = 30.0
 
 
 class Report(TrainerCallback):
@@ -104,13 +107,19 @@ class Report(TrainerCallback):
 
 
 class StepLog:
-    """metrics.jsonl (one line a step, appended by every attempt), the progress port and the progress bar."""
+    """metrics.jsonl (one line a step, appended by every attempt), the progress port and the progress bar.
 
-    def __init__(self, path: Path, attempt: int, metrics: Metrics, progress: Progress) -> None:
-        self.path = path
-        self.attempt = attempt
+    An attempt that was overtaken learns it here within half a minute, and frees its GPUs."""
+
+    def __init__(
+        self, output: Output, metrics: Metrics, progress: Progress, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.output = output
+        self.path = output.path("metrics.jsonl")
         self.metrics = metrics
         self.progress = progress
+        self._clock = clock
+        self._asked = clock()
 
     def begin(self, done: int, total: int) -> None:
         """Training starts after `done` of `total` steps."""
@@ -119,7 +128,11 @@ class StepLog:
     def step(
         self, step: int, *, loss: float, gradient_norm: float, learning_rate: float, tokens: int, seconds: float
     ) -> None:
-        """One optimizer step over `tokens` tokens (all ranks, padding left out) that took `seconds`."""
+        """One optimizer step over `tokens` tokens (all ranks, padding left out) that took `seconds`. Raises Temporary
+        SupersededAttempt."""
+        if self._clock() - self._asked >= _CLAIM_SECONDS:
+            self.output.check_claim()
+            self._asked = self._clock()
         rate = tokens / seconds if seconds > 0 else 0.0
         line = {
             "step": step,
@@ -128,7 +141,8 @@ class StepLog:
             "learningRate": _number(learning_rate),
             "tokens": tokens,
             "time": round(time.time(), 3),
-            "attempt": self.attempt,
+            "attempt": self.output.attempt,
+            "claim": self.output.token,
         }
         with storage_errors(str(self.path)), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -153,7 +167,8 @@ class StepLog:
 
 
 def read_steps(path: Path) -> dict[int, dict[str, Any]]:
-    """metrics.jsonl by step, the last line of each (a resumed run repeats steps). Broken lines are skipped."""
+    """metrics.jsonl by step, of each the last line of the newest claim: a resumed run repeats steps, and an attempt
+    that was overtaken may still write some. Broken lines are skipped."""
     steps: dict[int, dict[str, Any]] = {}
     try:
         text = path.read_text("utf-8")
@@ -162,8 +177,10 @@ def read_steps(path: Path) -> dict[int, dict[str, Any]]:
     for line in text.splitlines():
         try:
             row = json.loads(line)
-            steps[int(row["step"])] = row
-        except (ValueError, KeyError, TypeError):
+            step, claim = int(row["step"]), int(row.get("claim", 0))
+            if step not in steps or claim >= steps[step].get("claim", 0):
+                steps[step] = row
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue  # a line that was being written when its process was killed
     return steps
 

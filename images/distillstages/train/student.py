@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from distillstages.common import hub, modelcopy, modelfiles, reasons, traceformat
-from distillstages.common.artifacts import local_path
 from distillstages.common.blocks import Student
 from distillstages.common.exit import DataFault, Temporary
+from distillstages.common.files import local_path
 from distillstages.train.messages import first_line
 
 if TYPE_CHECKING:

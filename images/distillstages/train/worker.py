@@ -10,14 +10,13 @@ import errno
 import logging
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillstages.common import traceformat, worker
-from distillstages.common.artifacts import storage_errors, storage_fault
 from distillstages.common.exit import Fault, PeerLost, StageError, Terminated
+from distillstages.common.files import storage_errors, storage_fault, sync_file, sync_folder
 from distillstages.common.progress import Progress
 from distillstages.common.stall import START_FACTOR
 from distillstages.common.worker import Context
@@ -68,7 +67,8 @@ def train(context: Context) -> Mapping[str, Any]:
     on_gpu = torch.cuda.is_available()
     ranks.begin(on_gpu)
 
-    checkpoints = Checkpoints(output, keep=config.checkpoint.keep)
+    # Rank 0 alone has claimed the output; what all write lies under its claim's number.
+    checkpoints = Checkpoints(output, keep=config.checkpoint.keep, token=ranks.agree(output.token))
     if is_first:
         checkpoints.prepare()
     ranks.agree(None)
@@ -94,7 +94,7 @@ def train(context: Context) -> Mapping[str, Any]:
         if is_first:
             done, total = resume.step if resume else 0, config.max_steps or 0
             progress = stack.enter_context(Progress(context.metrics, unit="steps", total=total, done=done))
-            log = StepLog(output.path("metrics.jsonl"), output.attempt, context.metrics, progress)
+            log = StepLog(output, context.metrics, progress)
             if resume:
                 context.metrics.set("resumed_from_step", resume.step)
                 log.checkpoint(resume.step, resume.time)
@@ -150,7 +150,8 @@ def train(context: Context) -> Mapping[str, Any]:
         "truncated": data.truncated,
     }
     if is_first:
-        numbers = dict(output.publish(numbers, {"model": "model/", "metrics": "metrics.jsonl"}).numbers)
+        outputs, moves = {"model": "model/", "metrics": "metrics.jsonl"}, {"model": checkpoints.partial_path("model")}
+        numbers = dict(output.publish(numbers, outputs, moves=moves).numbers)
         checkpoints.clear()
     # No rank says that it succeeded before the first has published, and all say the same.
     return ranks.agree(numbers)
@@ -216,22 +217,18 @@ def _quieten(trainer: Trainer) -> None:
 
 
 def _save_model(trainer: Trainer, checkpoints: Checkpoints, conversation: Conversation, is_first: bool) -> None:
-    """Gathers the weights to rank 0, which writes model, tokenizer and template, and moves the folder in place."""
+    """Gathers the weights to rank 0, which writes model, tokenizer and template where `publish` takes them from."""
     partial = checkpoints.partial / "model"
     with storage_errors(str(partial)):
         trainer.save_model(str(partial))
-    if not is_first:
-        return
-    output = checkpoints.output
-    with storage_errors(output.url("model")):
+        if not is_first:
+            return
         conversation.tokenizer.save_pretrained(partial)
         (partial / "training_args.bin").unlink(missing_ok=True)  # a pickle of our configuration: no part of a model
         for path in partial.iterdir():
             path.chmod(0o664)  # safetensors writes 0600, and the server may be another user of our group
-        output.check_claim()
-        target = output.path("model")
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+            sync_file(path)
+        sync_folder(partial)
 
 
 def _stop_if_asked(context: Context) -> None:

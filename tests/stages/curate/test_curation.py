@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from distillstages.common.artifacts import Output
 from tests.stages.curate.conftest import additions, write_jsonl
 from tests.stages.curate.fake_teacher import FakeTeacher, Raw, add, completion, solve
 
@@ -178,11 +179,16 @@ def test_nothing_accepted_fails_with_the_reasons_and_keeps_the_rejected(make_sta
     assert not (stage.output / "dataset").exists()
 
 
+def claim(folder: Path, attempt: int) -> None:
+    """As another attempt's pod does."""
+    Output(folder.as_uri(), stage="curate", fingerprint="9c" * 32, attempt=attempt, who=f"pod-{attempt}").claim()
+
+
 def test_an_attempt_that_a_newer_one_has_overtaken_publishes_nothing(make_stage: Any) -> None:
     outputs: list[Path] = []
 
     def overtake(question: str, nth: int) -> Raw:
-        (outputs[0] / "claim.json").write_text('{"attempt": 2, "pod": "pod-2"}')
+        claim(outputs[0], 2)
         return solve(question, nth)
 
     with FakeTeacher(overtake) as teacher:
@@ -200,8 +206,7 @@ def test_an_attempt_that_a_newer_one_has_overtaken_publishes_nothing(make_stage:
 def test_an_older_attempt_that_comes_late_asks_nothing(make_stage: Any) -> None:
     with FakeTeacher() as teacher:
         stage = make_stage(teacher.url)
-        stage.output.mkdir(parents=True)
-        (stage.output / "claim.json").write_text('{"attempt": 7, "pod": "pod-7"}')
+        claim(stage.output, 7)
         finished = stage.run()
         assert teacher.total == 0
     assert (finished.code, finished.message["reason"]) == (75, "SupersededAttempt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -18,6 +19,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from distillstages.common.artifacts import Output
+from distillstages.common.exit import Temporary
 from tests.stages.curate.conftest import Stage, additions
 from tests.stages.curate.fake_teacher import FakeTeacher, Raw, add, completion, solve
 from tests.stages.curate.test_killed import until
@@ -174,3 +177,77 @@ def test_a_source_that_is_not_in_the_object_store_is_named(make_stage: Any, obje
         finished = stage.run()
     assert (finished.code, finished.message["reason"]) == (65, "SourceNotFound")
     assert "s3://bucket/nothing.jsonl" in finished.message["message"]
+
+
+@pytest.fixture
+def folder_in_store(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A URI in it, for this process."""
+    import s3fs
+
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    return "s3://bucket/team/curate/x/"
+
+
+def attempt_at(uri: str, attempt: int) -> Output:
+    return Output(uri, stage="curate", fingerprint="9c" * 32, attempt=attempt, who=f"pod-{attempt}")
+
+
+def test_in_an_object_store_too_one_that_was_stopped_after_it_had_asked_publishes_nothing(
+    folder_in_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(output: Output) -> None:
+        built = tmp_path / f"built-{output.attempt}"
+        built.write_text(f"of attempt {output.attempt}")
+        output.install(built, "dataset/part-00000.parquet")
+        output.put("sample.md", f"of attempt {output.attempt}".encode())
+
+    stale, newer = attempt_at(folder_in_store, 1), attempt_at(folder_in_store, 2)
+    stale.claim()
+    prepare(stale)
+    create, met = stale.create, []
+
+    def stopped_just_before(path: str, data: bytes) -> bool:
+        if not met:
+            met.append(path)
+            newer.claim()
+            prepare(newer)
+            newer.publish({"by": 2}, {})
+        return create(path, data)
+
+    monkeypatch.setattr(stale, "create", stopped_just_before)
+    with pytest.raises(Temporary, match="attempt 2"):
+        stale.publish({"by": 1}, {})
+
+    found = attempt_at(folder_in_store, 3)
+    result = found.completed()
+    assert result is not None
+    assert result.numbers == {"by": 2}
+    assert found.read("dataset/part-00000.parquet") == found.read("sample.md") == b"of attempt 2"
+    assert found._folders(".partial") == [], "neither attempt's preparations are left"
+
+
+def test_of_two_who_create_the_same_object_the_store_tells_one_no(folder_in_store: str) -> None:
+    first, second = attempt_at(folder_in_store, 1), attempt_at(folder_in_store, 2)
+
+    assert first.create("ledger/00000001.json", b"1")
+    assert not second.create("ledger/00000001.json", b"2")
+    assert second.read("ledger/00000001.json") == b"1"
+
+
+def test_a_store_without_conditional_writes_is_asked_first(
+    folder_in_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = attempt_at(folder_in_store, 1)
+    put = output._fs.pipe_file
+
+    def none(path: str, data: bytes, mode: str = "overwrite") -> None:
+        if mode == "create":
+            raise OSError(errno.ENOSYS, "A header you provided implies functionality that is not implemented.")
+        put(path, data)
+
+    monkeypatch.setattr(output._fs, "pipe_file", none)
+    assert output.create("ledger/00000001.json", b"1")
+    assert not output.create("ledger/00000001.json", b"2")
+    assert output.read("ledger/00000001.json") == b"1"

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from distillstages.common.artifacts import Output
 from distillstages.common.traceformat import default_system_prompt
 from tests.stages.engines.stages import FakeModel, additions, is_running, until
 from tests.stages.evaluate.conftest import MakeEvaluation
@@ -184,7 +185,7 @@ def test_an_older_attempt_publishes_nothing(evaluation: MakeEvaluation, student:
     stage = evaluation(student, questions=5)
     stage.start()
     until(lambda: len(student.asked()) > 2, "questions asked")
-    (stage.output / "claim.json").write_text(json.dumps({"attempt": 2, "pod": "pod-2"}))
+    Output(stage.output.as_uri(), stage="evaluate", fingerprint="0" * 64, attempt=2, who="pod-2").claim()
     student.release()
     end = stage.wait()
     assert (end.code, end.reason) == (75, "SupersededAttempt")

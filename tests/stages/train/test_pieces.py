@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from distillstages.common.exit import ConfigFault, DataFault, Fault, PeerLost
+from distillstages.common.artifacts import Output
+from distillstages.common.exit import ConfigFault, DataFault, Fault, PeerLost, Temporary
 from distillstages.common.metrics import Metrics
 from distillstages.common.progress import Progress
 from distillstages.train import arguments, dataset, deepspeed_config, launch, plan, ranks
@@ -172,7 +173,8 @@ def reporter(tmp_path: Path, stopping: threading.Event, tokens: list[int]) -> Re
     import torch
 
     metrics = Metrics(tmp_path)
-    log = StepLog(tmp_path / "metrics.jsonl", 2, metrics, Progress(metrics, unit="steps", total=10))
+    output = Output(tmp_path.as_uri(), stage="train", fingerprint="7e" * 32, attempt=2)
+    log = StepLog(output, metrics, Progress(metrics, unit="steps", total=10))
     return Report(stopping, lambda: tokens[0], log=log, metrics=Metrics(), device=torch.device("cpu"))
 
 
@@ -182,6 +184,32 @@ def state(step: int) -> Any:
 
 def control() -> Any:
     return SimpleNamespace(should_save=False, should_training_stop=False)
+
+
+def test_an_attempt_that_was_overtaken_learns_it_from_its_log_within_half_a_minute(tmp_path: Path) -> None:
+    now = [0.0]
+    stale, newer = (
+        Output(tmp_path.as_uri(), stage="train", fingerprint="7e" * 32, attempt=attempt) for attempt in (1, 2)
+    )
+    metrics = Metrics()
+
+    def log_of(output: Output) -> StepLog:
+        return StepLog(output, metrics, Progress(metrics, unit="steps", total=9), clock=lambda: now[0])
+
+    def step(log: StepLog, number: int, loss: float) -> None:
+        log.step(number, loss=loss, gradient_norm=1.0, learning_rate=1e-3, tokens=10, seconds=1.0)
+
+    stale.claim()
+    late = log_of(stale)
+    step(late, 1, 1.0)
+    newer.claim()
+    step(log_of(newer), 2, 2.0)
+    step(late, 2, 1.0)  # it does not know yet
+
+    now[0] = 30.0
+    with pytest.raises(Temporary):
+        step(late, 3, 1.0)
+    assert {number: row["loss"] for number, row in read_steps(tmp_path / "metrics.jsonl").items()} == {1: 1.0, 2: 2.0}
 
 
 def test_each_step_is_a_line_and_gauges(tmp_path: Path) -> None:

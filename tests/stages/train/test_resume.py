@@ -119,7 +119,7 @@ def test_a_damaged_checkpoint_is_said_and_set_aside_and_the_one_before_it_is_con
     damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoints = saved(tmp_path, 5, 10)
-    DAMAGES[damage][0](checkpoints.folder / "checkpoint-10")
+    DAMAGES[damage][0](checkpoints.folder / "checkpoint-10-1")
 
     with caplog.at_level(logging.WARNING):
         starts = start(checkpoints)
@@ -149,7 +149,7 @@ def test_a_checkpoint_that_one_rank_does_not_see_whole_is_continued_from_by_none
 
 def test_damaged_ones_go_once_a_good_one_of_as_many_steps_is_there(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, 5, 10)
-    shard(checkpoints.folder / "checkpoint-10").unlink()
+    shard(checkpoints.folder / "checkpoint-10-1").unlink()
     start(checkpoints)
 
     save(checkpoints, 8)
@@ -161,7 +161,7 @@ def test_damaged_ones_go_once_a_good_one_of_as_many_steps_is_there(tmp_path: Pat
 
 def test_a_damaged_one_does_not_take_the_place_of_a_good_one_that_is_kept(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, 5, 10, keep=2)
-    shard(checkpoints.folder / "checkpoint-10").unlink()
+    shard(checkpoints.folder / "checkpoint-10-1").unlink()
     start(checkpoints)
 
     save(checkpoints, 8)
@@ -171,7 +171,7 @@ def test_a_damaged_one_does_not_take_the_place_of_a_good_one_that_is_kept(tmp_pa
 
 def test_training_begins_again_where_that_costs_no_more_than_one_interval(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, 5)
-    shard(checkpoints.folder / "checkpoint-5").unlink()
+    shard(checkpoints.folder / "checkpoint-5-1").unlink()
 
     assert start(checkpoints, every_steps=5) == [Start(None, damaged=1)] * RANKS
 
@@ -179,7 +179,7 @@ def test_training_begins_again_where_that_costs_no_more_than_one_interval(tmp_pa
 def test_where_every_checkpoint_is_damaged_the_user_decides_whether_to_pay_again(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, 5, 10)
     for step in (5, 10):
-        shard(checkpoints.folder / f"checkpoint-{step}").unlink()
+        shard(checkpoints.folder / f"checkpoint-{step}-1").unlink()
 
     with pytest.raises(DataFault, match=r"repeat 10 steps.*raise retry alone to begin again") as caught:
         start(checkpoints, every_steps=5)
@@ -193,13 +193,13 @@ def test_where_every_checkpoint_is_damaged_the_user_decides_whether_to_pay_again
 
 def test_a_stale_attempt_sets_nothing_aside(tmp_path: Path) -> None:
     stale = saved(tmp_path, 5, 10)
-    shard(stale.folder / "checkpoint-10").unlink()
+    shard(stale.folder / "checkpoint-10-1").unlink()
     at(tmp_path, 3)
 
     with pytest.raises(Temporary):
         stale.set_aside(stale.published()[0])
 
-    assert (stale.folder / "checkpoint-10").is_dir()
+    assert (stale.folder / "checkpoint-10-1").is_dir()
 
 
 def test_a_file_that_a_network_file_system_shows_late_is_waited_for(tmp_path: Path) -> None:

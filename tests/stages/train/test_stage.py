@@ -42,7 +42,7 @@ def test_a_complete_training_ends_at_once_with_the_same_numbers(tmp_path: Path, 
 
     assert pod.end() == 0, pod.words()
     assert dict(pod.termination.numbers) == numbers
-    assert not (tmp_path / "output" / "claim.json").exists()
+    assert not (tmp_path / "output" / "ledger").exists()
 
 
 def test_a_student_without_tokenizer_ends_all_ranks_with_one_sentence(
