@@ -71,6 +71,11 @@ class Fence:
         """Who has the folder; None: nobody."""
         return self._holder(self.ledger.last())
 
+    def holder_token(self) -> int:
+        """The number of the claim of who has the folder; 0: nobody."""
+        newest = self.ledger.last()
+        return newest.claim if newest is not None else 0
+
     def _check(self, newest: Entry | None) -> None:
         there = self._holder(newest)
         if newest is not None and there is not None and newest.claim != self.token:

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import IO, Any, NoReturn
 
+from distillstages.common import alive, logs, stacks, state
 from distillstages.common import config as configuration
-from distillstages.common import logs, stacks, state
 from distillstages.common.artifacts import Output
 from distillstages.common.config import StageConfig
 from distillstages.common.exit import ConfigFault, Exit, Fault, StageError, Terminated, UsageFault
@@ -127,7 +127,9 @@ def run(
         end = complete(output) if reuse else None
         if end is None:
             if claim:
+                alive.leave_to_others(output)
                 output.claim()
+                alive.give_signs(output)
             end = Termination.succeeded(artifact, body(Context(config, output, metrics, stopping, spent)))
         metrics.flush()
         leave(Exit.OK, end)

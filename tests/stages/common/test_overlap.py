@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from distillstages.common.artifacts import Output
 from tests.stages.train import worlds
@@ -50,9 +51,12 @@ worker.run("train", body)
 class Attempt:
     """A supervisor with its worker, as a pod has them."""
 
-    def __init__(self, here: Path, number: int) -> None:
+    def __init__(self, here: Path, number: int, run: str = "run-1") -> None:
         self.here, self.number = here, number
         config = worlds.configuration(here, here / "student", here / "dataset", attempt=number)
+        document = yaml.safe_load(config.read_text())
+        document["run"]["uid"] = run
+        config.write_text(yaml.safe_dump(document))
         self.config = config
         environment = {**os.environ, "PYTHONPATH": str(worlds.IMAGES), "POD_NAME": f"pod-{number}"}
         self.process = subprocess.Popen(
@@ -119,3 +123,19 @@ def test_a_node_that_was_away_and_comes_back_publishes_nothing(comes_back: str, 
     assert result is not None
     assert (result.attempt, result.numbers) == (2, {"by": 2})
     assert (output / "scores.json").read_text() == (output / "model/weights").read_text() == "of attempt 2"
+
+
+def test_a_second_run_that_would_compute_the_same_leaves_the_first_alone_and_comes_back_later(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    first = Attempt(tmp_path, 3)
+    first.ready()
+
+    second = Attempt(tmp_path, 1, run="run-2")
+    assert second.message() == (75, "SupersededAttempt")
+    end = json.loads((tmp_path / "stage-1.end").read_text())
+    assert end["retryAfterSeconds"] == 300
+    assert "another run (run-1, pod pod-3) computes the same" in end["message"]
+
+    first.go()
+    assert first.message() == (0, None)
+    assert Attempt(tmp_path, 2, run="run-2").message() == (0, None), "it takes the result over"
