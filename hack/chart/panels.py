@@ -114,6 +114,21 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             kind="stat",
         ),
         Panel(
+            "Cost of their model servers",
+            ((replicas("namespace, currency", "distillrun_runs_serving_cost"), "{{namespace}} {{currency}}"),),
+            kind="stat",
+        ),
+        Panel(
+            "serve.maxCost used most",
+            (
+                (
+                    f"topk(10, {replicas('namespace, run', 'distillrun_run_max_cost_used_ratio')})",
+                    "{{namespace}}/{{run}}",
+                ),
+            ),
+            unit="percentunit",
+        ),
+        Panel(
             "Budgets used most",
             ((f"topk(10, {replicas('namespace, run', 'distillrun_run_budget_used_ratio')})", "{{namespace}}/{{run}}"),),
             unit="percentunit",

@@ -82,6 +82,7 @@ def test_every_metric_of_ours_is_on_the_dashboard_or_in_an_alert() -> None:
     assert {name for name in METRICS if name.startswith("distillrun")} - shown == {
         "distillrun_stages",
         "distillrun_runs_gpu_seconds",
+        "distillrun_runs_serving_gpu_seconds",
         "distillrun_run_checkpoint_step",
         "distillrun_watch_events_total",
         "distillrun_watch_last_event_timestamp_seconds",

@@ -230,7 +230,7 @@ class World:
             self.made += 1
             new = replace(server(str(self.made), 0, gpus=GPUS), created=at(self.now), scheduled=None, started=None)
             self.pods[new.uid] = new
-        elif action == "schedule" and chosen and self.pods[chosen].scheduled is None:
+        elif action == "schedule" and chosen and self.pods[chosen].scheduled is self.pods[chosen].deleted is None:
             self.pods[chosen] = replace(self.pods[chosen], scheduled=at(self.now))
             self.truth[chosen] = [self.now]
         elif action == "end" and chosen in self.truth and len(self.truth[chosen]) == 1:
@@ -290,9 +290,10 @@ def test_whatever_happens_to_a_servers_pods_they_are_counted_once_and_never_for_
 ) -> None:
     world = World()
     for action, number in history:
+        was_there = world.left is None
         world.act(action, number)
         shown = float(world.known.gpu_seconds) if world.known else 0.0
-        if action in ("look", "up") and world.left is None:
+        if (action, was_there) in (("look", True), ("up", False)):
             assert shown >= world.used()
     world.act("up", 0)
     for uid in sorted(world.pods):
