@@ -64,7 +64,8 @@ class Source(Model):
     """Rows of questions: one file, a directory or a glob of .jsonl, .parquet or .csv; hf:// takes the split.
 
     `revision`: a hub's commit, branch or tag, or the content identity of files (see identity.py): exactly that is read,
-    or nothing. `pick`: which rows `take` means. `share`: of the mixture, relative to the other sources' shares."""
+    or nothing. `pick`: which rows `take` means. `share`: of the mixture, relative to the other sources' shares.
+    `unchecked`: nobody has chosen `revision`, which the card then says."""
 
     name: Name
     uri: Uri
@@ -74,6 +75,7 @@ class Source(Model):
     pick: Literal["First", "Random"] = "First"
     share: Annotated[float, Field(gt=0)] | None = None
     domain: str = ""
+    unchecked: bool = False
     fields: Fields = Fields()
 
 
@@ -90,13 +92,14 @@ class TraceFields(Model):
 
 
 class Dataset(Model):
-    """Questions with traces that somebody has published. `revision` as a source's."""
+    """Questions with traces that somebody has published. `revision` and `unchecked` as a source's."""
 
     name: Name = "dataset"
     uri: Uri
     revision: Revision = None
     split: str = "train"
     take: PositiveInt | None = None
+    unchecked: bool = False
     fields: TraceFields = TraceFields()
 
 

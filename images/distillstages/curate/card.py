@@ -35,7 +35,7 @@ def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, A
         "| --- | --- | --- | --- | ---: | ---: |",
     ]
     for source in config.sources:
-        revision = source.revision or "not pinned"
+        revision = (source.revision or "not pinned") + (" (unchecked)" if source.unchecked else "")
         counts = drawn.get(source.name, {"questions": 0, "of": 0})
         cells = (
             source.name,

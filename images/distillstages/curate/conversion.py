@@ -66,7 +66,7 @@ class Conversion:
                 raise self._nothing_accepted(numbers)
             output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
         details = {
-            "dataset": {"uri": self.dataset.uri, "revision": self.dataset.revision, "split": self.dataset.split},
+            "dataset": self.dataset.model_dump(include={"uri", "revision", "split", "unchecked"}),
             "systemPromptsNotUsed": self.systems,
         }
         outputs = {"dataset": "dataset/", "rejected": "rejected/", "sample": "sample.md"}
@@ -152,7 +152,7 @@ class Conversion:
     def _page(self, numbers: dict[str, Any]) -> str:
         summary = [
             ("dataset", f"{self.dataset.uri}, split {self.dataset.split}"),
-            ("revision", self.dataset.revision or "not pinned"),
+            dataset.revision_line(self.dataset),
             *((name, str(numbers[name])) for name in ("rows", "questions", "accepted", "rejected")),
             *((f"rejected: {reason}", str(number)) for reason, number in numbers["rejectedByReason"].items()),
             ("rows whose own system prompt is not used", str(self.systems)),

@@ -292,6 +292,7 @@ class Curation:
             "sources": [s.uri for s in self.config.sources],
             "mixture": self.mixture,
             "seed": self.context.config.seed,
+            "uncheckedRevisions": [s.name for s in self.config.sources if s.unchecked],
         }
         return dict(self.output.publish(numbers, OUTPUTS, details=details).numbers)
 
@@ -374,6 +375,7 @@ class Curation:
         summary = [
             ("teacher", f"{teacher.name}: {teacher.model}"),
             ("terms", teacher.terms_reference or "none given"),
+            *map(dataset.revision_line, self.config.sources),
             *((name, str(numbers[name])) for name in ("questions", "accepted", "rejected", "duplicates")),
             *((f"rejected: {reason}", str(number)) for reason, number in numbers["rejectedByReason"].items()),
             *((f"questions of {each['source']}", f"{each['questions']} of {each['of']}") for each in self.mixture),

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distillstages.common.blocks import Dataset, Source
 from distillstages.common.sources import Question
 from distillstages.common.traceformat import Trace
 
@@ -103,6 +104,12 @@ def filtered_row(question: Question, step: str, reason: str, detail: str) -> dic
 def choose(positions: Sequence[int], count: int, seed: int) -> set[int]:
     """`count` of the positions, the same for the same seed."""
     return set(random.Random(seed).sample(list(positions), min(count, len(positions))))
+
+
+def revision_line(source: Source | Dataset) -> tuple[str, str]:
+    """The line of the summary that says at which revision a source was read, and whether anybody has chosen it."""
+    note = " (unchecked: the spec names no commit, so the newest was taken)" if source.unchecked else ""
+    return f"revision of {source.name}", (source.revision or "not pinned") + note
 
 
 def sample_page(title: str, summary: Sequence[tuple[str, str]], rows: Sequence[dict[str, Any]]) -> str:

@@ -241,6 +241,10 @@ class ResolvedInput(ApiModel):
     name: Annotated[str, Field(max_length=40)] = Field(description="Its name in the spec.")
     revision: Revision = Field(default="", description="Commit of a hub dataset, or identity of the files' content.")
     rows: Count | None = Field(default=None, description="Rows; unset: too many to count.")
+    unchecked: bool | None = Field(
+        default=None,
+        description="True: the spec names no commit of the hub's repository, so nobody has chosen this revision.",
+    )
 
 
 class Resolved(ApiModel):

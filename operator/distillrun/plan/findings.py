@@ -7,10 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from distillrun.api.stages import Benchmark, Dataset, Source
 from distillrun.api.status import Resolved, Score
 from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import outcome
 from distillrun.plan.model import Pod
+from distillrun.plan.revisions import unchecked
 
 
 def scores(pods: Sequence[Pod]) -> list[Score]:
@@ -49,8 +51,8 @@ def resolved(pods: Sequence[Pod], spec: Spec) -> Resolved:
     benchmarks = spec.evaluate.benchmarks if spec.evaluate else []
     parts = {
         "student": raw.get("student"),
-        "sources": _entries(raw.get("sources"), [each.name for each in spec.curate.inputs]),
-        "benchmarks": _entries(raw.get("benchmarks"), [benchmark.name for benchmark in benchmarks]),
+        "sources": _entries(raw.get("sources"), spec.curate.inputs),
+        "benchmarks": _entries(raw.get("benchmarks"), benchmarks),
     }
     found: dict[str, object] = {}
     for part, value in parts.items():
@@ -62,14 +64,15 @@ def resolved(pods: Sequence[Pod], spec: Spec) -> Resolved:
     return Resolved.model_validate(found)
 
 
-def _entries(raw: Any, names: Sequence[str]) -> list[Any]:
+def _entries(raw: Any, inputs: Sequence[Source | Dataset | Benchmark]) -> list[Any]:
     """Entries with their names and revisions, whichever of the three forms they came in."""
     found: list[Any] = []
-    for name, entry in zip(names, raw if isinstance(raw, list) else (), strict=False):
+    for given, entry in zip(inputs, raw if isinstance(raw, list) else (), strict=False):
+        mark = {"unchecked": True} if unchecked(given.uri, given.revision) else {}
         if isinstance(entry, str):
-            found.append({"name": name, "revision": entry})
+            found.append({"name": given.name, "revision": entry, **mark})
         elif isinstance(entry, list):
-            found.append(dict(zip(("revision", "rows"), entry, strict=False), name=name))
+            found.append({**dict(zip(("revision", "rows"), entry, strict=False)), "name": given.name, **mark})
         else:
-            found.append(entry)
+            found.append({**entry, **mark} if isinstance(entry, Mapping) else entry)
     return found

@@ -13,6 +13,7 @@ from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import names
 from distillrun.plan.model import Run, StageName
+from distillrun.plan.revisions import unchecked
 
 API_VERSION = "distillrun.dev/stage/v1"
 MOUNT = "/mnt/distillrun"
@@ -101,6 +102,7 @@ def _source(source: Source | Dataset, resolved: Resolved) -> dict[str, Any]:
         "split": source.split,
         "take": source.take,
         **share,
+        "unchecked": unchecked(source.uri, source.revision),
         "fields": _fields(source.fields),
     }
 

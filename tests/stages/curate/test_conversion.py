@@ -153,11 +153,18 @@ def test_a_dataset_that_cannot_be_used_ends_with_a_sentence(
 def test_a_dataset_of_the_hub_is_read_at_the_commit_that_was_pinned(tmp_path: Path) -> None:
     rows = "".join(json.dumps(sky_t1(n)) + "\n" for n in range(3)).encode()
     with FakeHub("owner/traces", {"data/train.jsonl": rows}) as hub:
-        stage = converting(tmp_path, "hf://datasets/owner/traces", fields={"layout": "ShareGPT"}, revision=SHA)
+        stage = converting(
+            tmp_path, "hf://datasets/owner/traces", fields={"layout": "ShareGPT"}, revision=SHA, unchecked=True
+        )
         stage.environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
         finished = stage.run()
     assert finished.code == 0, finished.log
     assert finished.numbers["accepted"] == 3
+    assert (
+        f"| revision of dataset | {SHA} (unchecked: the spec names no commit"
+        in (stage.output / "sample.md").read_text()
+    )
+    assert json.loads((stage.output / "result.json").read_text())["details"]["dataset"]["unchecked"] is True
 
 
 def test_files_that_changed_since_they_were_resolved_are_refused(tmp_path: Path) -> None:

@@ -145,11 +145,13 @@ def test_a_published_dataset_is_curated_without_a_teacher_and_trained_on() -> No
             "revision": "5" * 40,
             "split": "train",
             "take": None,
+            "unchecked": True,
             "fields": config["curate"]["dataset"]["fields"],
         },
         "decontaminate": config["curate"]["decontaminate"],
     }
     assert [each["name"] for each in config["curate"]["decontaminate"]["against"]] == ["additions"]
+    assert play.run.status["resolved"]["sources"][0]["unchecked"] is True
     play.complete("curate", GOOD_CURATE)
     assert stage_of(play.run.status, "train")["jobName"]
 

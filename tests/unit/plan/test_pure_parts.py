@@ -17,6 +17,7 @@ from distillrun.plan import cost, names, outcome, reasons
 from distillrun.plan.fingerprint import fingerprint
 from distillrun.plan.gates import judge
 from distillrun.plan.progress import flatten
+from distillrun.plan.revisions import unchecked
 from tests.unit.builders import at, ended, job, pod, run, spec
 
 RUN_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", fullmatch=True)
@@ -120,6 +121,25 @@ def test_a_published_dataset_counts_by_its_content_and_its_mapping_and_nothing_e
     assert mark() == mark(secretName="hf") == mark(revision="a" * 40)
     others = [mark("b" * 40), mark(take=5), mark(split="test"), mark(fields={"thinking": "t"})]
     assert len({mark(), *others}) == 5
+
+
+@pytest.mark.parametrize(
+    ("uri", "revision", "marked"),
+    [
+        ("hf://datasets/a/b", None, True),
+        ("hf://datasets/a/b", "main", True),
+        ("hf://datasets/a/b", "a" * 40, False),
+        ("hf://datasets/a/b@" + "a" * 40, None, False),
+        ("hf://datasets/a/b@main/x.jsonl", None, True),
+        ("hf://datasets/a/b@" + "a" * 40 + "/x.jsonl", "main", True),
+        ("s3://bucket/a.jsonl", None, False),
+        ("file:///mnt/distillrun/a.jsonl", None, False),
+    ],
+)
+def test_a_hub_repository_without_a_commit_is_one_that_nobody_has_checked(
+    uri: str, revision: str | None, marked: bool
+) -> None:
+    assert unchecked(uri, revision) is marked
 
 
 def test_a_changed_upstream_changes_every_later_fingerprint() -> None:
