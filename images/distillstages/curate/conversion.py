@@ -63,6 +63,8 @@ class Conversion:
             output.install(build / "rejected.parquet", "rejected/part-00000.parquet")
             output.install(build / "sample.md", "sample.md")
             if not numbers["accepted"]:
+                output.show("rejected/part-00000.parquet")
+                output.show("sample.md")
                 raise self._nothing_accepted(numbers)
             output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
         details = {

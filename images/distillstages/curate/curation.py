@@ -282,8 +282,8 @@ class Curation:
             for page in PAGES:
                 self.output.install(build / page, page)
             if not numbers["accepted"]:
-                self.output.show("rejected/part-00000.parquet")
-                self.output.show("sample.md")
+                for name in (*PAGES, "rejected/part-00000.parquet", "filtered/part-00000.parquet"):
+                    self.output.show(name)
                 raise self._nothing_accepted(numbers)
             self.output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
         teacher = self.teacher

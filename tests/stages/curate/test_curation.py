@@ -40,6 +40,8 @@ def test_every_trace_is_accepted_or_rejected_with_a_reason(make_stage: Any) -> N
         "requests": 12,
         "promptTokens": 36,
         "completionTokens": 84,
+        "paidPromptTokens": 36,
+        "paidCompletionTokens": 84,
         "contaminated": 0,
         "datasetTokens": 70,
         "funnel": {"read": 12, "deduplicate": 12, "verify": 7},
