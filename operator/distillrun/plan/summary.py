@@ -231,7 +231,8 @@ def _conditions(facts: Facts) -> list[Condition]:
         conditions.add(reasons.SUSPENDED, True, facts.hold.reason, facts.hold.message)
     elif conditions.had(reasons.SUSPENDED):
         conditions.add(reasons.SUSPENDED, False, "Resumed", "the run is not suspended")
-    if facts.price_from == "Unknown" and facts.spec.budget.limit is not None:
+    # What asking models costs may have used the budget up all the same.
+    if facts.price_from == "Unknown" and facts.spec.budget.limit is not None and not facts.over_budget:
         conditions.add_unknown(reasons.BUDGET_EXCEEDED, reasons.PRICE_UNKNOWN, _no_price(facts, "budget.limit"))
     elif facts.spec.budget.limit is not None:
         words = facts.over_budget or f"within the budget.limit of {facts.spec.budget.limit}"
@@ -265,7 +266,7 @@ def _no_price(facts: Facts, limit: str) -> str:
     product = facts.spec.train.gpu_product
     what = f"GPU product {product}" if product else "any GPU"
     return (
-        f"{limit} is not kept: no price of a GPU hour is known for {what}, so costs are counted as 0; set"
+        f"GPU time does not count against {limit}: no price of a GPU hour is known for {what}; set"
         " budget.gpuHourPrice, or the operator's gpu.priceBook or gpu.hourPrice"
     )
 

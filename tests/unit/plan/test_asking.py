@@ -128,6 +128,14 @@ def test_a_stage_is_stopped_while_it_asks_once_the_budget_is_used_up_and_goes_on
     assert stage_of(play.run.status, "curate")["failures"] == 0
 
 
+def test_what_asking_used_up_is_said_even_where_no_gpu_has_a_price() -> None:
+    play = curating(limit="5", gpuHourPrice=None)
+    assert condition_of(play.run.status, reasons.BUDGET_EXCEEDED)["reason"] == reasons.PRICE_UNKNOWN
+    work(play, 0, 500_000)
+    exceeded = condition_of(play.run.status, reasons.BUDGET_EXCEEDED)
+    assert (exceeded["status"], exceeded["reason"]) == ("True", reasons.BUDGET_EXCEEDED)
+
+
 def test_a_result_that_another_run_paid_for_costs_nothing() -> None:
     play = curating()
     play.complete("curate", {**GOOD_CURATE, "reusedFrom": "team/other", "numbers": paid(10**6, 10**6)})

@@ -311,7 +311,7 @@ def test_a_limit_without_a_price_is_said_not_to_be_kept_until_the_administrator_
     for kind, field in ((reasons.BUDGET_EXCEEDED, "budget.limit"), (reasons.MAX_COST, "serve.maxCost")):
         told = condition_of(play.run.status, kind)
         assert (told["status"], told["reason"]) == ("Unknown", reasons.PRICE_UNKNOWN)
-        assert told["message"].startswith(f"{field} is not kept")
+        assert told["message"].startswith(f"GPU time does not count against {field}")
         assert "NVIDIA-H200" in told["message"]
     play.settings = replace(SETTINGS, price_book={"NVIDIA-H200": "3.50"})
     play.step()
