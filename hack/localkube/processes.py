@@ -53,13 +53,26 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """Return when process `pid` started, in clock ticks since boot, or None if there is none or it is a zombie."""
+    """Return when process `pid` started, in clock ticks since boot, or None if there is none or it is a zombie.
+
+    A killed process whose first thread is a zombie while others are still ending is not gone: they hold its files, and
+    its port with them."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()  # the name in parentheses may hold blanks
-    return None if fields[0] in "ZX" else int(fields[19])
+    if fields[0] == "X" or (fields[0] == "Z" and not _ending(pid)):
+        return None
+    return int(fields[19])
+
+
+def _ending(pid: int) -> bool:
+    """Whether threads besides the first one are left."""
+    try:
+        return any(thread.name != str(pid) for thread in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return False
 
 
 def start(

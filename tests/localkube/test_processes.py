@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -87,6 +88,21 @@ def test_a_zombie_counts_as_gone(cluster: Cluster) -> None:
     os.waitid(os.P_PID, record.pid, os.WEXITED | os.WNOWAIT)
     assert not record.alive()
     processes.stop(cluster, ["sleeper"])
+
+
+def test_a_process_is_not_gone_before_its_last_thread_is(cluster: Cluster) -> None:
+    """A killed API server's first thread may be a zombie while others still hold the port."""
+    code = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); "
+    record = processes.start(cluster, "threads", [sys.executable, "-c", code + "ctypes.CDLL(None).syscall(60, 0)"])
+
+    def first_thread() -> str:
+        return Path(f"/proc/{record.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    while first_thread() != "Z":
+        time.sleep(0.02)
+    assert record.alive()
+    processes.stop(cluster, ["threads"], first=processes.KILL)
+    assert not record.alive()
 
 
 def test_a_program_that_is_missing_is_named(cluster: Cluster) -> None:
