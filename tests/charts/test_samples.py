@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -113,3 +115,16 @@ def test_every_sample_is_yaml_of_named_objects(path: Path) -> None:
     for each in yaml.safe_load_all(path.read_text()):
         assert each["kind"]
         assert each["metadata"]["name"]
+
+
+@pytest.mark.parametrize("name", ["s1", "sky-t1"])
+def test_a_recipe_is_a_run_that_fits_its_gpus(name: str) -> None:
+    path = ROOT / "manifests" / "recipes" / f"{name}.yaml"
+    spec = Spec.model_validate(yaml.safe_load(path.read_text())["spec"])
+    assert spec.evaluate is not None
+    assert [each.name for each in spec.evaluate.benchmarks] == ["math500", "aime24", "gpqa-diamond"]
+    command = [sys.executable, "-m", "distillrun", "estimate", str(path)]
+    told = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "operator")}
+    )
+    assert "Feasible  True (Fits)" in told.stdout, told.stdout + told.stderr

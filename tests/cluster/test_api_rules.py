@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.kube import Kube
 from tests.unit.builders import spec
+
+RECIPES = Path(__file__).parents[2] / "manifests" / "recipes"
 
 pytestmark = pytest.mark.controlplane
 
@@ -184,6 +188,13 @@ def test_what_no_stage_was_computed_from_yet_may_change(
     api_server.apply(a_run(namespace))
     api_server.patch_status("s1", namespace, stages(**states))
     api_server.apply(with_field(a_run(namespace), path, value))
+
+
+@pytest.mark.parametrize("name", ["s1", "sky-t1"])
+def test_a_recipe_is_accepted(api_server: Kube, namespace: str, name: str) -> None:
+    recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    recipe["metadata"]["namespace"] = namespace
+    api_server.apply(recipe)
 
 
 def test_what_questions_are_compared_with_stays_while_curation_runs(api_server: Kube, namespace: str) -> None:
