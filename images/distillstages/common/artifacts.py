@@ -224,6 +224,10 @@ class Output:
         data = self.read(RESULT)
         if data is None:
             return None
+        return self._decode(data)
+
+    def _decode(self, data: bytes) -> Result | None:
+        """A result, if it is one of this very stage and fingerprint."""
         try:
             result = Result.decode(data)
         except ValueError:
@@ -299,10 +303,10 @@ class Output:
     def _finish(self, entry: Entry) -> Result | None:
         try:
             data, moves = str(entry.document["result"]).encode(), dict(entry.document["moves"])
-            result = Result.decode(data)
         except (ValueError, KeyError, TypeError):
             return None
-        if not all(self._move(source, target) for target, source in moves.items()):
+        result = self._decode(data)
+        if result is None or not all(self._move(source, target) for target, source in moves.items()):
             return None
         self.write(RESULT, data)
         if moves:

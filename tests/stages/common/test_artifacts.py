@@ -33,7 +33,9 @@ def test_what_was_published_is_found_complete(tmp_path: Path) -> None:
 def test_a_result_for_another_fingerprint_is_no_result(tmp_path: Path) -> None:
     mine = output(tmp_path)
     mine.publish({}, {})
-    assert output(tmp_path, fingerprint="ab" * 32).completed() is None
+    other = output(tmp_path, fingerprint="ab" * 32)
+    assert other.completed() is None
+    assert other.finish() is None
 
 
 def test_half_a_result_is_no_result(tmp_path: Path) -> None:
