@@ -43,7 +43,7 @@ def test_a_minimal_curation_gets_the_defaults_of_the_contract() -> None:
     assert curate.generate.max_tokens == 16384
     assert curate.teacher.max_concurrency == 64
     assert curate.verify.timeout_seconds == 5
-    assert curate.sources[0].fields.question == "question"
+    assert curate.sources[0].fields.layout == "Columns"
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,12 @@ def test_a_wrong_value_is_shown_with_what_was_expected() -> None:
 
 
 def test_a_missing_field_is_named() -> None:
-    block = {"sources": CURATE["sources"]}
-    assert "curate.teacher is missing" in refusal(document(curate=block))
+    teacher = {name: value for name, value in CURATE["teacher"].items() if name != "model"}
+    assert "curate.teacher.model is missing" in refusal(document(curate={**CURATE, "teacher": teacher}))
+
+
+def test_sources_without_a_teacher_are_refused() -> None:
+    assert "sources need a teacher" in refusal(document(curate={"sources": CURATE["sources"]}))
 
 
 def test_a_location_of_an_unknown_kind_is_refused() -> None:
