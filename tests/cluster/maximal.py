@@ -76,6 +76,10 @@ def largest_spec() -> dict[str, Any]:
     for each in (*spec["curate"]["sources"], *spec["evaluate"]["benchmarks"]):
         each["fields"] |= {"layout": "MultipleChoice"}
         each["fields"].pop("input")
+    spec["curate"]["select"]["strategy"] = "S1"
+    sources = [source["name"] for source in spec["curate"]["sources"]]
+    for each, name in zip(spec["curate"]["select"]["preselect"], reversed(sources), strict=True):
+        each["source"] = name
     names = [benchmark["name"] for benchmark in spec["evaluate"]["benchmarks"]]
     for gate, name in zip(spec["gates"], reversed(names), strict=True):
         gate |= {"benchmark": name}

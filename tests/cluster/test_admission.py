@@ -36,6 +36,9 @@ def naming(namespace: str, path: tuple[str, ...], name: str) -> dict[str, Any]:
             node = node[0]
         else:
             node = node.setdefault(step, [] if following == "[]" else {"key": "k"} if "Ref" in step else {})
+    if "dataset" in path:
+        thing["spec"]["curate"] = {"dataset": {"uri": "file:///x", **thing["spec"]["curate"]["dataset"]}}
+        thing["spec"].pop("teacher")
     return thing
 
 
