@@ -27,27 +27,12 @@ from distillstages.common.files import (
     make_folder,
     move_durably,
     storage_errors,
-    storage_fault,
     sync_file,
     sync_folder,
     write_durably,
 )
 from distillstages.common.ledger import Entry
 from distillstages.common.result import Result
-
-__all__ = (
-    "PARTIAL",
-    "RESULT",
-    "RESULT_ENTRY",
-    "Output",
-    "Result",
-    "holder",
-    "local_path",
-    "make_folder",
-    "storage_errors",
-    "storage_fault",
-    "write_durably",
-)
 
 RESULT: Final = "result.json"
 RESULT_ENTRY: Final = "result"

@@ -72,32 +72,15 @@ def make_folder(path: Path) -> None:
 
 def write_durably(path: Path, data: bytes) -> None:
     """Temporary file beside it, fsync, rename, fsync of the folder. Raises OSError."""
-    make_folder(path.parent)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(FILE_MODE)
+    with _beside(path, data) as temporary:
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     sync_folder(path.parent)
 
 
 def create_durably(path: Path, data: bytes) -> bool:
     """Make a file that is not there yet, whole or not at all; False if it is there. On a file system without hard links
     a process that dies while it writes leaves half of it. Raises OSError."""
-    make_folder(path.parent)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(FILE_MODE)
+    with _beside(path, data) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -113,10 +96,24 @@ def create_durably(path: Path, data: bytes) -> bool:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-    finally:
-        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
     return True
+
+
+@contextmanager
+def _beside(path: Path, data: bytes) -> Iterator[Path]:
+    """A temporary file with that content, on disk, beside `path`; gone afterwards where it was not renamed."""
+    make_folder(path.parent)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(FILE_MODE)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def move_durably(source: Path, target: Path) -> bool:

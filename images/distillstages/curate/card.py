@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillstages.common.blocks import Curate
+from distillstages.curate.dataset import cell
 from distillstages.curate.funnel import Funnel
 
 
@@ -59,4 +60,4 @@ def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, A
 
 
 def _inline(text: str) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+    return cell(text).replace("<", "&lt;")

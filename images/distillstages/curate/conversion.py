@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from distillstages.common import reasons, rowtext, sources, tracerows
-from distillstages.common.artifacts import PARTIAL, storage_errors
+from distillstages.common.artifacts import PARTIAL
 from distillstages.common.exit import DataFault, Terminated
+from distillstages.common.files import storage_errors
 from distillstages.common.progress import Progress
 from distillstages.common.tracerows import TraceRow
 from distillstages.common.worker import Context
 from distillstages.curate import dataset
+from distillstages.curate.funnel import by_frequency, gauge
 from distillstages.curate.screening import benchmarks_of
 
 _log = logging.getLogger("distillstages.curate")
@@ -134,12 +136,8 @@ class Conversion:
             raise DataFault(f"{place}: {overlap.benchmark} asks: {overlap.words}", reason=reasons.CONTAMINATED)
 
     def _show(self, progress: Progress, done: int, total: int) -> None:
-        accepted = self.tally[None]
-        self.context.metrics.set("traces_accepted", accepted)
-        for reason, number in self.tally.items():
-            if reason is not None:
-                self.context.metrics.set("traces_rejected", number, reason=reason)
-        progress.update(done, total=total, accepted=accepted, rejected=self.tally.total() - accepted)
+        accepted, rejected = gauge(self.context.metrics, self.tally)
+        progress.update(done, total=total, accepted=accepted, rejected=rejected)
 
     def _numbers(self) -> dict[str, Any]:
         by_reason = {str(reason): number for reason, number in self.tally.items() if reason is not None}
@@ -148,7 +146,7 @@ class Conversion:
             "rows": self.tally.total(),
             "accepted": self.tally[None],
             "rejected": sum(by_reason.values()),
-            "rejectedByReason": dict(sorted(by_reason.items(), key=lambda item: (-item[1], item[0]))),
+            "rejectedByReason": by_frequency(by_reason),
         }
 
     def _page(self, numbers: dict[str, Any]) -> str:

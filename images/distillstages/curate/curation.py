@@ -23,7 +23,7 @@ from distillstages.common.worker import Context
 from distillstages.curate import dataset, mixture, selection
 from distillstages.curate.backoff import Backoff
 from distillstages.curate.card import card
-from distillstages.curate.funnel import Funnel
+from distillstages.curate.funnel import Funnel, by_frequency, gauge
 from distillstages.curate.htmlpage import page as pages_html
 from distillstages.curate.journal import Journal, Key
 from distillstages.curate.pace import Pacer, Paused
@@ -253,12 +253,7 @@ class Curation:
         )
 
     def _show(self) -> None:
-        accepted = self.tally[None]
-        rejected = sum(n for reason, n in self.tally.items() if reason is not None)
-        self.metrics.set("traces_accepted", accepted)
-        for reason, number in self.tally.items():
-            if reason is not None:
-                self.metrics.set("traces_rejected", number, reason=reason)
+        accepted, rejected = gauge(self.metrics, self.tally)
         self.metrics.set("completion_tokens", self.journal.completion_tokens)
         self.metrics.set("paid_prompt_tokens", self.journal.paid_prompt_tokens)
         self.metrics.set("paid_completion_tokens", self.journal.paid_completion_tokens)
@@ -299,15 +294,14 @@ class Curation:
     def _numbers(self, judged: list[Judged], tokens: int) -> dict[str, Any]:
         fates = Counter(each.fate for each in judged)
         accepted = fates.pop(None, 0)
-        step = {name: number["out"] for name, number in self.funnel.numbers().items()}
         return {
             "questions": len(self.questions),
             "accepted": accepted,
             "rejected": fates.total(),
-            "rejectedByReason": dict(sorted(fates.items(), key=lambda item: (-item[1], str(item[0])))),
+            "rejectedByReason": by_frequency({str(fate): number for fate, number in fates.items()}),
             "duplicates": self.funnel.removed(reasons.DUPLICATE),
             "contaminated": self.funnel.removed(reasons.CONTAMINATED),
-            "funnel": step,
+            "funnel": self.funnel.numbers(),
             "requests": self.journal.requests,
             "promptTokens": self.journal.prompt_tokens,
             "completionTokens": self.journal.completion_tokens,

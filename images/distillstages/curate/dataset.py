@@ -115,18 +115,19 @@ def revision_line(source: Source | Dataset) -> tuple[str, str]:
 def sample_page(title: str, summary: Sequence[tuple[str, str]], rows: Sequence[dict[str, Any]]) -> str:
     """sample.md: a table of numbers, then whole traces, accepted first."""
     lines = [f"# {title}", "", "| what | |", "| --- | --- |"]
-    lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in summary]
+    lines += [f"| {cell(name)} | {cell(value)} |" for name, value in summary]
     for row in sorted(rows, key=lambda r: "reason" in r):
         verdict = f"rejected: {row['reason']}" if "reason" in row else "accepted"
-        lines += ["", f"## {_cell(row['id'])}, sample {row['sample']}: {verdict}", ""]
+        lines += ["", f"## {cell(row['id'])}, sample {row['sample']}: {verdict}", ""]
         if row.get("detail"):
-            lines += [_cell(row["detail"]), ""]
+            lines += [cell(row["detail"]), ""]
         for name in ("question", "reference", "thinking", "response"):
             lines += [f"**{name.capitalize()}**", "", *_fenced(row[name]), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """A text for a cell of a Markdown table: one line."""
     return " ".join(str(text).split()).replace("|", "\\|")
 
 

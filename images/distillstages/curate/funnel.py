@@ -11,7 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from distillstages.common.metrics import Metrics
+
 FORM: Final = "distillrun.dev/funnel/v1"
+
+
+def by_frequency(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by reason, the most frequent first, equals by name."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def gauge(metrics: Metrics, tally: Mapping[str | None, int]) -> tuple[int, int]:
+    """Set the gauges of accepted traces (None) and of those rejected by reason; returns (accepted, rejected)."""
+    rejected = {reason: number for reason, number in tally.items() if reason is not None}
+    accepted = tally.get(None, 0)
+    metrics.set("traces_accepted", accepted)
+    for reason, number in rejected.items():
+        metrics.set("traces_rejected", number, reason=reason)
+    return accepted, sum(rejected.values())
 
 
 @dataclass(frozen=True)
@@ -37,8 +54,7 @@ class Funnel:
 
     def add(self, name: str, unit: str, entered: int, removed: Mapping[str, int]) -> Step:
         """Append a step; reasons with nothing removed are left out."""
-        ordered = sorted(((r, n) for r, n in removed.items() if n), key=lambda item: (-item[1], item[0]))
-        step = Step(name, unit, entered, dict(ordered))
+        step = Step(name, unit, entered, by_frequency({reason: number for reason, number in removed.items() if number}))
         assert step.left >= 0
         self.steps.append(step)
         return step
@@ -63,9 +79,9 @@ class Funnel:
         ]
         return json.dumps({"apiVersion": FORM, "steps": steps}, indent=1) + "\n"
 
-    def numbers(self) -> dict[str, dict[str, int]]:
-        """In and out by step: small enough for a status."""
-        return {s.name: {"in": s.entered, "out": s.left} for s in self.steps}
+    def numbers(self) -> dict[str, int]:
+        """What each step left: small enough for a status."""
+        return {s.name: s.left for s in self.steps}
 
     def table(self) -> list[str]:
         """Lines for a log or for Markdown."""

@@ -5,7 +5,7 @@ are made of the bits of the Mersenne Twister alone, without floating point, and 
 
 S1 (arXiv 2501.19393, section 2.2): what is preselected comes first; the rest is filled up by drawing a domain and then
 one of its traces, the one of rank r with probability proportional to 2^-r, rank 0 being the longest that is left.
-Variant `paper` draws domains uniformly throughout; `notebook` does so up to 70 % of the size (700 of 1,000) and then by
+Variant `Paper` draws domains uniformly throughout; `Notebook` does so up to 70 % of the size (700 of 1,000) and then by
 the domains' frequencies among the preselected, as the authors' notebook does with those of GPQA and AIME.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Strategy = Literal["All", "Random", "Longest", "S1"]
-Variant = Literal["paper", "notebook"]
+Variant = Literal["Paper", "Notebook"]
 _UNIFORM_TENTHS: Final = 7
 
 
@@ -34,7 +34,7 @@ class Candidate:
 
 
 def select(
-    candidates: Sequence[Candidate], strategy: Strategy, size: int | None, seed: int, variant: Variant = "paper"
+    candidates: Sequence[Candidate], strategy: Strategy, size: int | None, seed: int, variant: Variant = "Paper"
 ) -> list[int]:
     """Indices of the chosen candidates, ascending; all of them where `size` is None or not below their number."""
     if strategy == "All" or size is None or size >= len(candidates):
@@ -61,7 +61,7 @@ def _s1(candidates: Sequence[Candidate], order: list[int], size: int, draws: _Dr
     while len(chosen) < size:
         # Each domain once, however large: that is what spreads the choice over them.
         domains = sorted(left)
-        if variant == "notebook" and 10 * len(chosen) >= _UNIFORM_TENTHS * size:
+        if variant == "Notebook" and 10 * len(chosen) >= _UNIFORM_TENTHS * size:
             domains = [d for d in domains if weights[d] for _ in range(weights[d])] or domains
         domain = domains[draws.below(len(domains))]
         ranked = left[domain]

@@ -9,7 +9,7 @@ from distillstages.common import reasons
 from distillstages.common.blocks import Select
 from distillstages.common.sources import Question
 from distillstages.curate.funnel import Funnel
-from distillstages.curate.select import Candidate, Variant, select
+from distillstages.curate.select import Candidate, select
 
 _MAY_BE_KEPT: Final = frozenset(
     {
@@ -20,7 +20,6 @@ _MAY_BE_KEPT: Final = frozenset(
         reasons.VERIFY_FAILED,
     }
 )
-_VARIANTS: Final[Mapping[str, Variant]] = {"Paper": "paper", "Notebook": "notebook"}
 
 
 class Judged:
@@ -56,7 +55,7 @@ def narrow(
         return Candidate(f"{each.question.key}-{each.sample:03}", tokens, domains.get(source, ""), first)
 
     candidates = [candidate(each) for each in accepted]
-    chosen = set(select(candidates, config.strategy, config.size, seed, _VARIANTS[config.variant]))
+    chosen = set(select(candidates, config.strategy, config.size, seed, config.variant))
     for index, each in enumerate(accepted):
         if index not in chosen:
             each.fate = reasons.NOT_SELECTED

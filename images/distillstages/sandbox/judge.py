@@ -8,7 +8,7 @@ A submission can therefore write what it likes and end as it likes: it passes by
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -92,8 +92,11 @@ def judge(submission: Submission) -> Report:
     # The expected outputs are in this process: nobody of the same user may look into it.
     with contextlib.suppress(jail.NoJail):
         jail.hide()
-    runner = {Io: _programs, Call: _calls, Check: _checks}[kinds.pop()]
-    reports = runner(submission)
+    kind = kinds.pop()
+    if kind is Call:
+        reports = _calls(submission)
+    else:
+        reports = _one_by_one(submission, _program if kind is Io else _check)
     failed = next((case for case in reports if case.verdict is not Verdict.PASSED), None)
     if failed:
         return Report(failed.verdict, failed.detail, reports)
@@ -118,12 +121,12 @@ class _Purse:
         return CaseReport(Verdict.TIME_LIMIT, f"more than {self.limits.total_cpu_seconds:g} s of CPU time in all")
 
 
-def _programs(submission: Submission) -> list[CaseReport]:
+def _one_by_one(submission: Submission, judged: Callable[[Submission, Any, float], CaseReport]) -> list[CaseReport]:
+    """Each case in processes of its own."""
     reports: list[CaseReport] = []
     purse = _Purse(submission.limits)
     for case in submission.cases:
-        assert isinstance(case, Io)
-        report = purse.empty() or _program(submission, case, purse.next())
+        report = purse.empty() or judged(submission, case, purse.next())
         purse.left -= report.cpu_seconds
         reports.append(report)
         if report.verdict is not Verdict.PASSED and submission.stop_at_failure:
@@ -214,19 +217,6 @@ def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
     return value
-
-
-def _checks(submission: Submission) -> list[CaseReport]:
-    reports: list[CaseReport] = []
-    purse = _Purse(submission.limits)
-    for case in submission.cases:
-        assert isinstance(case, Check)
-        report = purse.empty() or _check(submission, case, purse.next())
-        purse.left -= report.cpu_seconds
-        reports.append(report)
-        if report.verdict is not Verdict.PASSED and submission.stop_at_failure:
-            break
-    return reports
 
 
 def _check(submission: Submission, case: Check, seconds: float) -> CaseReport:

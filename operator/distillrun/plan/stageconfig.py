@@ -96,14 +96,21 @@ def _source(source: Source | Dataset, resolved: Resolved) -> dict[str, Any]:
         else {}
     )
     return {
-        "name": source.name,
-        "uri": source.uri,
-        "revision": resolved.source(source.name) or source.revision,
-        "split": source.split,
+        **_located(source, resolved.source(source.name)),
         "take": source.take,
         **share,
         "unchecked": unchecked(source.uri, source.revision),
-        "fields": _fields(source.fields),
+    }
+
+
+def _located(rows: Source | Dataset | Benchmark, revision: str) -> dict[str, Any]:
+    """Where rows are and how they are laid out; `revision`: what theirs was resolved to, "" where it was not."""
+    return {
+        "name": rows.name,
+        "uri": rows.uri,
+        "revision": revision or rows.revision,
+        "split": rows.split,
+        "fields": _fields(rows.fields),
     }
 
 
@@ -154,16 +161,7 @@ def _decontaminate(spec: Spec, resolved: Resolved) -> dict[str, Any]:
     settings = spec.curate.decontaminate
     return {
         "words": settings.words,
-        "against": [
-            {
-                "name": each.name,
-                "uri": each.uri,
-                "revision": resolved.benchmark(each.name) or each.revision,
-                "split": each.split,
-                "fields": _fields(each.fields),
-            }
-            for each in spec.decontaminated_against
-        ],
+        "against": [_located(each, resolved.benchmark(each.name)) for each in spec.decontaminated_against],
     }
 
 
@@ -219,12 +217,8 @@ def _evaluate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inpu
         "models": models,
         "benchmarks": [
             {
-                "name": benchmark.name,
-                "uri": benchmark.uri,
-                "revision": inputs.resolved.benchmark(benchmark.name) or benchmark.revision,
-                "split": benchmark.split,
+                **_located(benchmark, inputs.resolved.benchmark(benchmark.name)),
                 "take": benchmark.take,
-                "fields": _fields(benchmark.fields),
                 "samples": benchmark.samples,
                 "temperature": float(benchmark.temperature),
                 "topP": float(benchmark.top_p),

@@ -51,7 +51,7 @@ def test_as_many_as_asked_are_chosen_whatever_their_order(
     assert {candidates[i].key for i in chosen} == {other[i].key for i in again}
 
 
-@given(CANDIDATES, st.integers(1, 20), st.integers(0, 99), st.sampled_from(["paper", "notebook"]))
+@given(CANDIDATES, st.integers(1, 20), st.integers(0, 99), st.sampled_from(["Paper", "Notebook"]))
 def test_s1_keeps_what_was_preselected(candidates: list[Candidate], size: int, seed: int, variant: Variant) -> None:
     preselected = {i for i, c in enumerate(candidates) if c.preselected}
     chosen = set(select(candidates, "S1", size, seed, variant))
@@ -99,7 +99,7 @@ def test_a_small_domain_s_ranks_share_what_lies_beyond_them() -> None:
 def test_the_notebook_fills_the_last_part_by_the_domains_of_what_was_preselected() -> None:
     """Of 1,000: 40 preselected of one domain, uniformly up to 700, then that domain only."""
     candidates = pool({"liked": 1000, "other": 1000, "third": 1000}, preselected=40)
-    drawn: Counter[str] = Counter(candidates[i].domain for i in select(candidates, "S1", 1000, 3, "notebook"))
+    drawn: Counter[str] = Counter(candidates[i].domain for i in select(candidates, "S1", 1000, 3, "Notebook"))
     assert drawn["other"] + drawn["third"] == pytest.approx(440, abs=60)
-    uniform: Counter[str] = Counter(candidates[i].domain for i in select(candidates, "S1", 1000, 3, "paper"))
+    uniform: Counter[str] = Counter(candidates[i].domain for i in select(candidates, "S1", 1000, 3, "Paper"))
     assert uniform["other"] + uniform["third"] == pytest.approx(640, abs=75)
