@@ -10,7 +10,7 @@ export PYTHONPATH := operator:images
 PYTEST := $(PY) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock generate verify lint binaries images cluster-up cluster-down kubeconfig demo demo-clean \
+.PHONY: help venv lock generate verify lint binaries images built cluster-up cluster-down kubeconfig demo demo-clean \
         test test-unit test-stages test-charts test-cluster test-e2e test-full bench-operator bench-client bench-curate bench-verify bench-sandbox bench-demo bench-memory
 
 help: ## this list
@@ -67,8 +67,11 @@ demo: venv ## distil a teacher into a student that learns, and talk to it
 demo-clean: venv ## remove the demo from the cluster
 	$(PY) hack/demo --clean
 
-test: lint binaries ## everything: unit, stages, charts, API server, node
-	$(PYTHON) hack/images/build.py
+# What is built waits for the network half of the time and computes the other half: the two go side by side.
+built:
+	$(MAKE) --no-print-directory -j 2 binaries images
+
+test: lint built ## everything: unit, stages, charts, API server, node
 	$(PYTEST) --durations 40 -m "not full and not vllm"
 
 test-unit: venv ## the fast part
@@ -86,8 +89,7 @@ test-cluster: venv ## against a real API server
 test-e2e: venv ## on a real node
 	$(PY) -m pytest tests/e2e
 
-test-full: lint binaries ## all that `make test` leaves out or samples, too
-	$(PYTHON) hack/images/build.py
+test-full: lint built ## all that `make test` leaves out or samples, too
 	$(PYTEST) --durations 40 -m "not vllm"
 
 bench-operator: venv binaries ## the operator: latency, takeover; then RUNS (100,500,2000) at once beside JobSet and Trainer (own control planes, about an hour; RUNS=100: 8 minutes)

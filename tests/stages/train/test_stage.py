@@ -103,6 +103,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+# `make test` has the full disk of tests/stages/train/test_checkpoints.py.
+@pytest.mark.full
 def test_a_disk_that_fills_up_while_saving_is_said_and_the_earlier_checkpoint_stays(
     small_disk: Path, student: Path, dataset: Path
 ) -> None:

@@ -92,6 +92,8 @@ def test_the_final_model_loads_generates_and_ends_its_turns(undisturbed: Path) -
     assert (undisturbed / "model" / "model.safetensors").stat().st_mode & 0o040, "the group cannot read it"
 
 
+# `make test` kills a rank in tests/e2e/test_run.py, in a real pod.
+@pytest.mark.full
 def test_a_pod_that_is_killed_costs_nothing_but_the_steps_since_the_checkpoint(
     tmp_path: Path, student: Path, dataset: Path, undisturbed: Path
 ) -> None:
