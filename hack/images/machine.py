@@ -6,6 +6,7 @@ mirror, and takes the place of the official one that images/*/Dockerfile name (`
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shlex
@@ -67,9 +68,12 @@ def install_tools(log: Path, progress: Progress) -> None:
         sys.exit(f"{' and '.join(missing)} are needed to build images and not installed: install them, or run as root")
     progress(f"apt-get install {' '.join(missing)}")
     waiting = ["-o", "DPkg::Lock::Timeout=600", "--quiet"]
-    run(["apt-get", *waiting, "update"], log)
-    run(["apt-get", *waiting, "install", "--yes", "--no-install-recommends", *missing], log,
-        DEBIAN_FRONTEND="noninteractive")  # fmt: skip
+    with (cache_root().parent / "apt.lock").open("w") as lock:
+        # apt waits for dpkg's lock, but not for that of its lists, and hack/localkube installs beside this.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run(["apt-get", *waiting, "update"], log)
+        run(["apt-get", *waiting, "install", "--yes", "--no-install-recommends", *missing], log,
+            DEBIAN_FRONTEND="noninteractive")  # fmt: skip
 
 
 def _apt_targets(template: str) -> list[str]:

@@ -1,11 +1,13 @@
 """Debian packages: what the machine lacks is installed, what it has is left alone."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import LocalKubeError
+from .places import cache_root
 from .shell import run, say
 
 # busybox-static is not run here: it becomes the small test image. containerd unpacks compressed layers faster by pigz.
@@ -52,8 +54,12 @@ def install(names: Sequence[str]) -> None:
     say(f"installing Debian packages: {', '.join(absent)} …")
     apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run([*apt, "update"], env=environment)
-    run([*apt, "install", "--no-install-recommends", *absent], env=environment)
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with (cache_root() / "apt.lock").open("w") as lock:
+        # apt waits for dpkg's lock, but not for that of its lists, and images are built beside this (hack/images).
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run([*apt, "update"], env=environment)
+        run([*apt, "install", "--no-install-recommends", *absent], env=environment)
 
 
 def installed(name: str) -> bool:
