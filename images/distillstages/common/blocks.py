@@ -192,6 +192,12 @@ class Select(Model):
     preselect: list[Preselect] = []
 
 
+class Sandbox(Model):
+    """The judge of code (sandbox/service.py): POST {url}/judge."""
+
+    url: Annotated[str, Field(pattern=r"^https?://.+")]
+
+
 class Curate(Model):
     """The block of the curate stage: either `sources` that a `teacher` is asked, or a `dataset` that is converted."""
 
@@ -203,6 +209,7 @@ class Curate(Model):
     decontaminate: Decontaminate = Decontaminate()
     deduplicate: Deduplicate = Deduplicate()
     select: Select = Select()
+    sandbox: Sandbox | None = None
 
     @model_validator(mode="after")
     def _sources_or_dataset(self) -> Self:
@@ -328,6 +335,7 @@ class Evaluate(Model):
     models: Annotated[list[EvaluatedModel], Field(min_length=1)]
     benchmarks: Annotated[list[Benchmark], Field(min_length=1)]
     engine: Engine = Engine()
+    sandbox: Sandbox | None = None
     trace_format: TraceFormat = "Think"
     system_prompt: str | None = None
 

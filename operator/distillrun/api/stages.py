@@ -50,7 +50,7 @@ class Fields(ApiModel):
         )
     }
 
-    layout: Literal["Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice"] = Field(
+    layout: Literal["Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice", "CodeTests", "HumanEval"] = Field(
         default="Columns",
         description="Columns of question and answer; conversations of {from, value} or of {role, content};"
         " instruction, input and output; or a question with choices.",
@@ -404,7 +404,7 @@ class Benchmark(ApiModel):
     split: str = Field(default="test", max_length=64, description="Split of a hub dataset.")
     take: int | None = Field(default=None, ge=1, le=10_000_000, description="Only the first rows, this many.")
     fields: Fields = Field(default_factory=Fields, description="Which column holds what.")
-    grader: Literal["Math", "MultipleChoice"] = Field(
+    grader: Literal["Math", "MultipleChoice", "Code"] = Field(
         default="Math",
         description="How answers are judged: as mathematics, or by the one letter they give as their answer (the"
         " reference is a letter; the question lists the choices).",

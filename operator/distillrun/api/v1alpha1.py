@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from distillrun.api.base import MAP_BY_NAME, SET, ApiModel, ArtifactUri, Decimal, Name, ObjectName, rules
 from distillrun.api.pod import Quantity
+from distillrun.api.servers import Sandbox
 from distillrun.api.stages import Benchmark, Curate, Evaluate, Gate, SecretKey, Serve, Train
 from distillrun.api.status import Status
 
@@ -234,6 +235,9 @@ class Spec(ApiModel):
     curate: Curate = Field(description="How the dataset is made.")
     train: Train = Field(default_factory=Train, description="How the student is trained.")
     evaluate: Evaluate | None = Field(default=None, description="What is measured; unset: nothing.")
+    sandbox: Sandbox = Field(
+        default_factory=Sandbox, description="Where code that models wrote is judged, if any is (docs/security.md)."
+    )
     gates: list[Gate] = Field(
         default_factory=list,
         max_length=32,

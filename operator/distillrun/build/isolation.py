@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.meta import metadata, selector
 from distillrun.build.pod import METRICS_PORT
-from distillrun.plan import stageconfig
+from distillrun.plan import companions, names, stageconfig
 from distillrun.plan.model import Network, Run, Settings, Want
 
 Rule = dict[str, Any]
@@ -46,8 +46,11 @@ URL_VARIABLES = frozenset(
 
 def isolation(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
     """The policy of one stage of one run. It selects by the run's UID: labels alone must not reach another run."""
-    assert want.stage is not None
     assert settings.network is not None
+    if want.companion:
+        inside, outside = _of_judges(want, run), []
+    else:
+        inside, outside = _ingress(want, run, spec, settings.network), _egress(want, run, spec, settings.network)
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -55,10 +58,17 @@ def isolation(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str,
         "spec": {
             "podSelector": {"matchLabels": selector(want, run)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": _ingress(want, run, spec, settings.network),
-            "egress": _egress(want, run, spec, settings.network),
+            "ingress": inside,
+            "egress": outside,
         },
     }
+
+
+def _of_judges(want: Want, run: Run) -> list[Rule]:
+    """Into the sandbox come this run's stages that have code judged; nothing goes out of it, not even to DNS."""
+    stages = {"key": names.LABEL_STAGE, "operator": "In", "values": list(companions.JUDGED)}
+    asking = {"matchLabels": {names.LABEL_RUN_UID: run.uid}, "matchExpressions": [stages]}
+    return [_rule("from", [{"podSelector": asking}], companions.PORT)]
 
 
 def _ingress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
@@ -73,6 +83,10 @@ def _ingress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
 def _egress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
     rules = [{"to": [peer(each) for each in network.dns], "ports": list(DNS_PORTS)}] if network.dns else []
     rules += _among_ranks("to", want, run, spec)
+    assert want.stage is not None
+    for each in companions.needed(run.name, spec, want.stage):
+        labels = {names.LABEL_RUN_UID: run.uid, names.LABEL_STAGE: each.label}
+        rules.append(_rule("to", [{"podSelector": {"matchLabels": labels}}], companions.PORT))
     asks = want.stage == "curate" and spec.curate.dataset is None
     urls = [model.endpoint.url for model in spec.models] if asks else []
     remote = any(uri.startswith(REMOTE) for uri in _inputs(str(want.stage), spec))

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 
 from distillrun.api.v1alpha1 import Spec
+from distillrun.build import companions
 from distillrun.build.isolation import isolation
-from distillrun.build.meta import metadata, selector, with_hash
+from distillrun.build.meta import metadata, queued, selector, with_hash
 from distillrun.build.pod import METRICS_PORT, pod_template
 from distillrun.plan import names, size, stageconfig
 from distillrun.plan.attempts import PROBE
@@ -50,7 +51,7 @@ def _job(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _queued(metadata(want, run), want, spec),
+        "metadata": queued(metadata(want, run), want, spec),
         "spec": {
             # Kueue lets it run when there is quota; what it then sets is never touched (docs/decisions).
             **({"suspend": True} if want.queue else {}),
@@ -72,17 +73,6 @@ def _job(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]
             "template": template,
         },
     }
-
-
-def _queued(meta: dict[str, Any], want: Want, spec: Spec) -> dict[str, Any]:
-    """Metadata with Kueue's labels: on the Job or Deployment alone, since Kueue finds a pod's workload by itself.
-
-    Under Kueue the priority of a workload is its own matter, too, and named by a label.
-    """
-    if not want.queue:
-        return meta
-    priority = {names.LABEL_QUEUE_PRIORITY: spec.priority_class_name} if spec.priority_class_name else {}
-    return {**meta, "labels": {**meta["labels"], names.LABEL_QUEUE: want.queue, **priority}}
 
 
 def _rendezvous(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
@@ -136,7 +126,7 @@ def _server(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, A
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _queued(metadata(want, run), want, spec),
+        "metadata": queued(metadata(want, run), want, spec),
         "spec": {
             "replicas": spec.serve.replicas,
             "selector": {"matchLabels": selector(want, run)},
@@ -174,4 +164,6 @@ _BUILDERS: dict[str, Callable[[Want, Run, Spec, Settings], dict[str, Any]]] = {
     "server": _server,
     "storage": _storage,
     "isolation": isolation,
+    "companion": companions.deployment,
+    "companion-service": companions.service,
 }

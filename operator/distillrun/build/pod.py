@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from distillrun.api.pod import PodSettings
@@ -18,6 +19,20 @@ GPU_PRODUCT = "nvidia.com/gpu.product"
 """Node label of NVIDIA's GPU feature discovery."""
 CONFIG_FOLDER = "/etc/distillrun"
 HOME = "/home/distill"
+POD_SECURITY: Mapping[str, Any] = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    # Walking a volume of checkpoints to change its owner at every start takes minutes.
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_map: str) -> dict[str, Any]:
@@ -36,15 +51,7 @@ def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_ma
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": GRACE_SECONDS,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                # Walking a volume of checkpoints to change its owner at every start takes minutes.
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": POD_SECURITY,
             "containers": [_container(want, stage, spec, pod, settings)],
             "volumes": [
                 {"name": "config", "configMap": {"name": config_map}},
@@ -102,11 +109,7 @@ def _container(want: Want, stage: StageName, spec: Spec, pod: PodSettings, setti
         "resources": _resources(spec.curate.pod if probe else pod, gpus, settings.gpu_resource),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
             {"name": "artifacts", "mountPath": stageconfig.MOUNT, **({"readOnly": True} if stage == "serve" else {})},

@@ -106,6 +106,11 @@ def fail(context: Context, before: Stage, reason: str, message: str) -> Step:
     return step
 
 
+def give_up(context: Context, before: Stage, end: Outcome) -> Step:
+    """An attempt whose Job cannot be made, or cannot begin: it ends as what `end` says."""
+    return _next_attempt(context, before, context.observed.jobs.get(before.job_name), end)
+
+
 def _had_job(stage: Stage) -> bool:
     """Whether the Job of the attempt at hand is known to have been there: then it is never made a second time."""
     return stage.job_time is not None

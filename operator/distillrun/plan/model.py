@@ -206,17 +206,30 @@ class Want:
     """One object that must exist, named by what it is for; `build` turns it into a Kubernetes object."""
 
     kind: Literal["ConfigMap", "Job", "Service", "Deployment", "PersistentVolumeClaim", "NetworkPolicy"]
-    role: Literal["storage", "config", "job", "rendezvous", "endpoint", "shared-endpoint", "server", "isolation"]
+    role: Literal[
+        "storage",
+        "config",
+        "job",
+        "rendezvous",
+        "endpoint",
+        "shared-endpoint",
+        "server",
+        "isolation",
+        "companion",
+        "companion-service",
+    ]
     name: str
     stage: StageName | None = None
+    companion: str = ""
+    """Instead of a stage: the companion of stages that it is part of, by its label."""
     attempt: int = 0
     fingerprint: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Role `config`, `job` and `server`: the stage's configuration (stage.yaml), complete."""
     image: str = ""
-    """Role `job` and `server`: the operator's image for the stage, frozen when the run was resolved."""
+    """Role `job`, `server` and `companion`: the operator's image for it, frozen when the run was resolved."""
     queue: str = ""
-    """Role `job` and `server`: Kueue's LocalQueue; empty: none."""
+    """Role `job`, `server` and `companion`: Kueue's LocalQueue; empty: none."""
 
     @property
     def immutable(self) -> bool:

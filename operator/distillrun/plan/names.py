@@ -12,6 +12,7 @@ import re
 LABEL_RUN = "distillrun.dev/run"
 LABEL_RUN_UID = "distillrun.dev/run-uid"
 LABEL_STAGE = "distillrun.dev/stage"
+"""A stage, or a companion of stages (companions.py), which no stage's policy, Service or count takes for its own."""
 LABEL_ATTEMPT = "distillrun.dev/attempt"
 LABEL_ENDPOINT = "distillrun.dev/endpoint"
 """On a Service shared by runs: its own name. Such a Service has no owner and is taken over, never deleted."""
@@ -60,6 +61,11 @@ def rendezvous(run: str) -> str:
 def server(run: str) -> str:
     """Name of the Deployment and the Service that serve the student."""
     return child(run, "serve")
+
+
+def sandbox(run: str) -> str:
+    """Name of the Deployment and the Service that judge code."""
+    return child(run, "sandbox")
 
 
 def claim(run: str) -> str:

@@ -110,6 +110,11 @@ def failure(job: Job, pods: Iterable[Pod]) -> Outcome:
     return outcome
 
 
+def ending(pod: Pod) -> Outcome:
+    """The outcome of one pod's ending alone."""
+    return _verdict(pod)[1]
+
+
 def _gone(job: Job) -> str:
     words = f": {job.failure_message}" if job.failure_message else ""
     return f"the pods of Job {job.name} are gone without a message{words}"

@@ -23,6 +23,7 @@ from distillrun.plan import (
     lifecycle,
     meter,
     names,
+    readiness,
     reasons,
     serving,
     summary,
@@ -151,6 +152,8 @@ class _Walk:
                 reuse,
             )
             step = self._step(context, stage, parent)
+            if self.hold is None:
+                step = readiness.attend(context, stage, step)
             steps.append(isolation.isolate(context, step, self.settings))
             if step.stage.state in DONE and stage.state not in DONE:
                 self._keep_findings(step.stage)
@@ -269,18 +272,19 @@ def _storage(run: Run, spec: Spec) -> tuple[Want, ...]:
 
 
 def _stale(run: Run, observed: Observed, steps: list[Step], before: Status, expired: bool) -> tuple[Ref, ...]:
-    """Children that belong to the run and to no step of it any more: attempts gone by, a server without its gates.
+    """Children that belong to the run and to no step of it any more: attempts gone by, a server without its gates, a
+    companion of a stage that needs none now.
 
     Once the run's time to live is over, that is all Jobs and what they needed, but not what serves.
 
     A Job of an attempt that status does not name as ended yet is spared: its outcome and cost must be written first.
     """
-    serving_wanted = any(want.role == "server" for step in steps for want in step.ensure)
-    keep = {step.stage.job_name for step in steps} | {want.name for step in steps for want in step.ensure}
+    wanted = {want.name for step in steps for want in step.ensure}
+    keep = wanted | {step.stage.job_name for step in steps}
     keep |= {stage.job_name for stage in before.stages if stage.job_name}
     if expired:
-        keep = {want.name for step in steps for want in step.ensure}
-    server = names.server(run.name)
+        keep = wanted
+    rendezvous = names.rendezvous(run.name)
     refs = [
         Ref("Job", job.name, job.uid)
         for job in observed.jobs.values()
@@ -293,8 +297,8 @@ def _stale(run: Run, observed: Observed, steps: list[Step], before: Status, expi
         and not child.deleting
         and (
             (child.kind == "ConfigMap" and child.name not in keep)
-            or (child.kind in ("Deployment", "Service") and child.name == server and not serving_wanted)
-            or (child.kind == "Service" and child.name == names.rendezvous(run.name) and expired)
+            or (child.kind in ("Deployment", "Service") and child.name not in wanted and child.name != rendezvous)
+            or (child.kind == "Service" and child.name == rendezvous and expired)
             or (child.kind == "NetworkPolicy" and child.name not in keep and expired)
         )
     ]

@@ -30,6 +30,8 @@ CONTAINER_NOT_CREATED = "ContainerNotCreated"
 NAME_CONFLICT = "NameConflict"
 REFUSED = "Refused"
 
+SERVER_NOT_READY = "ServerNotReady"
+"""A server that exists only for the stage, its sandbox for one, does not answer yet."""
 QUEUED = "Queued"
 """The Job is suspended: Kueue has not admitted it yet, or somebody holds it."""
 PREEMPTED = "Preempted"

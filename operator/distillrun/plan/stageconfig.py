@@ -11,7 +11,7 @@ from typing import Any
 from distillrun.api.stages import Benchmark, Dataset, Engine, Fields, Source, TraceFields
 from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec
-from distillrun.plan import names
+from distillrun.plan import companions, names
 from distillrun.plan.model import Run, StageName
 from distillrun.plan.revisions import unchecked
 
@@ -153,7 +153,14 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
             "near": float(spec.curate.deduplicate.near) if spec.curate.deduplicate.near else None,
         },
         "select": spec.curate.select.model_dump(by_alias=True, mode="json"),
+        "sandbox": _sandbox(run, spec, "curate"),
     }
+
+
+def _sandbox(run: Run, spec: Spec, stage: StageName) -> dict[str, Any] | None:
+    """Where the stage has code judged; None where it has no code to judge."""
+    judge = companions.sandbox(run.name, spec, stage)
+    return {"url": judge.url(run.namespace)} if judge is not None else None
 
 
 def _decontaminate(spec: Spec, resolved: Resolved) -> dict[str, Any]:
@@ -228,6 +235,7 @@ def _evaluate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inpu
             for benchmark in evaluate.benchmarks
         ],
         "engine": {**_engine(evaluate.engine), "maxConcurrency": evaluate.engine.max_concurrency},
+        "sandbox": _sandbox(run, spec, "evaluate"),
         "traceFormat": spec.curate.trace_format,
         "systemPrompt": spec.curate.system_prompt,
     }
