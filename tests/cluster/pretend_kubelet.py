@@ -33,8 +33,8 @@ class PretendKubelet:
         self.kube = kube
         self.namespace = namespace
 
-    def pods(self, stage: str, attempt: int = 1, count: int = 1) -> list[dict[str, Any]]:
-        """The stage's pods of an attempt, once there are `count` of them."""
+    def pods(self, stage: str, attempt: int | None = 1, count: int = 1) -> list[dict[str, Any]]:
+        """The stage's pods of an attempt (None: of any, and of a companion), once there are `count` of them."""
 
         def enough() -> list[dict[str, Any]] | None:
             if stage != "resolve":
@@ -51,7 +51,7 @@ class PretendKubelet:
             if pod["status"].get("phase") == "Pending":
                 self._write(pod, "Succeeded", _terminated(0, json.dumps(RESOLVED)))
 
-    def start(self, stage: str, attempt: int = 1, count: int = 1) -> None:
+    def start(self, stage: str, attempt: int | None = 1, count: int = 1) -> None:
         """The stage's pods run."""
         for pod in self.pods(stage, attempt, count):
             self._write(pod, "Running", {"running": {"startedAt": _now()}}, ready=True)

@@ -44,8 +44,9 @@ URLS = (
 )
 
 
-def policy(of: dict[str, Any], stage: StageName, name: str) -> dict[str, Any]:
-    made = build(Want("NetworkPolicy", "isolation", name, stage=stage), run(spec=of), ISOLATED)
+def policy(of: dict[str, Any], stage: StageName | None, name: str, companion: str = "") -> dict[str, Any]:
+    want = Want("NetworkPolicy", "isolation", name, stage=stage, companion=companion)
+    made = build(want, run(spec=of), ISOLATED)
     del made["metadata"]["namespace"], made["metadata"]["ownerReferences"]
     return made
 
@@ -58,6 +59,7 @@ def test_every_policy_is_valid(api_server: Kube, namespace: str) -> None:
     specs = [spec(models=[model], teacher=model["name"], student={"model": {"uri": "hf://a/b"}}) for model in models]
     specs.append(largest_spec())
     objects = [policy(each, stage, f"p{i}-{stage}") for i, each in enumerate(specs) for stage in get_args(StageName)]
+    objects.append(policy(largest_spec(), None, "sandbox", "sandbox"))
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     done = api_server.kubectl("create", "-n", namespace, "--dry-run=server", "-f", "-", stdin=text)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -96,6 +96,31 @@ def test_a_run_goes_from_curation_to_ready(
     assert service["spec"]["ports"][0]["port"] == 8000
 
 
+def test_code_is_judged_by_a_sandbox_that_is_there_before_curations_job_and_gone_after_it(
+    api_server: Kube, namespace: str, operator: OperatorProcess, kubelet: PretendKubelet
+) -> None:
+    api_server.apply(with_field(a_run(namespace), "curate.sources.0.fields", {"layout": "CodeTests"}))
+    kubelet.pods("sandbox", attempt=None)
+    status = until(api_server, namespace, "waiting", lambda s: condition(s, "Curated").get("reason") == "ServerNotReady")
+    assert "s1-sandbox" in condition(status, "Curated")["message"]
+    assert api_server.list("jobs", namespace, "distillrun.dev/stage=curate") == []
+    assert api_server.get("networkpolicy", "s1-sandbox", namespace) is not None
+    kubelet.start("sandbox", attempt=None)
+    [pod] = kubelet.pods("curate")
+    [config] = [volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if volume["name"] == "config"]
+    written = api_server.get("configmap", config, namespace)
+    assert written is not None
+    assert f"http://s1-sandbox.{namespace}.svc:8000" in written["data"]["stage.yaml"]
+    kubelet.succeed("curate", accepted=9)
+
+    def left() -> str:
+        chosen = "distillrun.dev/stage=sandbox"
+        return api_server.must("get", "deployments,services,pods", "-n", namespace, "-l", chosen, "-o", "name")
+
+    wait_for("the sandbox to be gone", lambda: not left())
+    assert stage(api_server.status("s1", namespace), "curate")["state"] == "Succeeded"
+
+
 def test_an_operator_killed_after_every_stage_leaves_a_run_that_its_successor_finishes(
     api_server: Kube, namespace: str, operator: OperatorProcess, kubelet: PretendKubelet
 ) -> None:
