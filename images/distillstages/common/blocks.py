@@ -350,6 +350,7 @@ class Serve(Model):
     """The block of the serve stage."""
 
     model: Uri
+    revision: Revision = None
     served_model_name: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     engine: ServeEngine = ServeEngine()

@@ -73,7 +73,7 @@ def launch_of(config: Serve) -> Launch:
     Raises DataFault and ConfigFault."""
     enginemodel.check_arguments(config.engine.vllm_args)
     return Launch(
-        enginemodel.resolve(config.served_model_name, config.model, None),
+        enginemodel.resolve(config.served_model_name, config.model, config.revision),
         config.served_model_name,
         host="0.0.0.0",
         port=config.port,

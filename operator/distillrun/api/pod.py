@@ -45,8 +45,8 @@ class PullSecret(ApiModel):
     name: ObjectName = Field(description="Name of the Secret in the run's namespace.")
 
 
-class PodSettings(ApiModel):
-    """Settings of each pod of a stage."""
+class ServerPodSettings(ApiModel):
+    """Settings of each pod of a model server."""
 
     model_config = ApiModel.model_config | {
         "json_schema_extra": rules(
@@ -61,7 +61,7 @@ class PodSettings(ApiModel):
         default="",
         max_length=512,
         pattern=r"^\S*$",
-        description="Image of the stage; empty: the operator's image for it.",
+        description="Image of the pods; empty: the operator's image for them.",
     )
     resources: Resources = Field(default_factory=Resources, description="CPU, memory and other resources.")
     node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=16)] = Field(
@@ -76,8 +76,13 @@ class PodSettings(ApiModel):
     env: list[EnvVar] = Field(
         default_factory=list, max_length=32, description="Environment variables.", json_schema_extra=MAP_BY_NAME
     )
+    runtime_class_name: str = Field(default="", max_length=253, description="RuntimeClass of the pods; empty: none.")
+    shm_size: Quantity = Field(default="2Gi", description="Size of /dev/shm; it counts as memory of the pod.")
+
+
+class PodSettings(ServerPodSettings):
+    """Settings of each pod of a stage."""
+
     image_pull_secrets: list[PullSecret] = Field(
         default_factory=list, max_length=8, description="Registry credentials.", json_schema_extra=MAP_BY_NAME
     )
-    runtime_class_name: str = Field(default="", max_length=253, description="RuntimeClass of the pods; empty: none.")
-    shm_size: Quantity = Field(default="2Gi", description="Size of /dev/shm; it counts as memory of the pod.")

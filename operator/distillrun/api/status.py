@@ -70,6 +70,41 @@ class Asked(ApiModel):
     amount: Tally = Field(default="0", description="Their cost in the run's currency.")
 
 
+LEDGER = 96
+"""Pods that a ledger holds: those that hold GPUs (64 replicas at most), then those that ended last."""
+
+
+class MeteredPod(ApiModel):
+    """One pod of a model server."""
+
+    pod: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$", max_length=12)] = Field(
+        description="Begin of the SHA-256 of its UID."
+    )
+    gpus: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        description="GPUs that it holds; 0: it has ended and is settled."
+    )
+    since: Time = Field(description="When it got its node; of one that has ended: when that was.")
+
+
+class ServingCost(ApiModel):
+    """What model servers have used."""
+
+    spent: Tally = Field(default="0", description="Cost in the run's currency.")
+    gpu_seconds: Tally = Field(default="0", description="GPU-seconds of all pods, node assignment to end.")
+    settled_gpu_seconds: Tally = Field(default="0", description="The part of pods that have ended.")
+    estimated: bool = Field(default=False, description="Whether evidence was gone and the upper bound was taken.")
+    pods: list[MeteredPod] = Field(
+        default_factory=list,
+        max_length=LEDGER,
+        description="The ledger: pods that are counted up to now, and pods that are settled and still there.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pod"]},
+    )
+    forgotten: Time | None = Field(
+        default=None, description="Pods that ended up to then and are not in the ledger have been counted."
+    )
+    time: Time = Field(description="When this was written.")
+
+
 class StageCost(ApiModel):
     """What a stage has used."""
 
@@ -86,6 +121,10 @@ class StageCost(ApiModel):
     estimated: bool = Field(default=False, description="Whether evidence was gone and the upper bound was taken.")
     since: Time | None = Field(
         default=None, description="When the first GPU of the attempt at hand was taken; unset: none was yet."
+    )
+    servers: ServingCost | None = Field(
+        default=None,
+        description="The part of it that model servers of the run have used for the stage, until they are gone.",
     )
 
 
@@ -116,41 +155,6 @@ class Stage(ApiModel):
     message: Text = Field(default="", description="Why it waits or failed, sentence.")
 
 
-LEDGER = 96
-"""Pods that a ledger holds: those that hold GPUs (64 replicas at most), then those that ended last."""
-
-
-class MeteredPod(ApiModel):
-    """One pod of a model server."""
-
-    pod: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$", max_length=12)] = Field(
-        description="Begin of the SHA-256 of its UID."
-    )
-    gpus: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
-        description="GPUs that it holds; 0: it has ended and is settled."
-    )
-    since: Time = Field(description="When it got its node; of one that has ended: when that was.")
-
-
-class ServingCost(ApiModel):
-    """What the run's model servers have used. It never counts against `budget.limit`."""
-
-    spent: Tally = Field(default="0", description="Cost in the run's currency.")
-    gpu_seconds: Tally = Field(default="0", description="GPU-seconds of all pods, node assignment to end.")
-    settled_gpu_seconds: Tally = Field(default="0", description="The part of pods that have ended.")
-    estimated: bool = Field(default=False, description="Whether evidence was gone and the upper bound was taken.")
-    pods: list[MeteredPod] = Field(
-        default_factory=list,
-        max_length=LEDGER,
-        description="The ledger: pods that are counted up to now, and pods that are settled and still there.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pod"]},
-    )
-    forgotten: Time | None = Field(
-        default=None, description="Pods that ended up to then and are not in the ledger have been counted."
-    )
-    time: Time = Field(description="When this was written.")
-
-
 class Cost(ApiModel):
     """What the run has used up to now, and what it was expected to use."""
 
@@ -172,7 +176,7 @@ class Cost(ApiModel):
     )
     gpu_seconds: Tally = Field(default="0", description="GPU-seconds of their pods, node assignment to end.")
     serving: ServingCost | None = Field(
-        default=None, description="What serving has used beside that; unset: no model server has held a GPU."
+        default=None, description="What serving has used beside that, never counted against `budget.limit`; unset: no GPU was held."
     )
 
 

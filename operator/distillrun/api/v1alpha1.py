@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distillrun.api.base import MAP_BY_NAME, SET, ApiModel, ArtifactUri, Decimal, Name, ObjectName, rules
+from distillrun.api.base import MAP_BY_NAME, SET, ApiModel, Decimal, Name, ObjectName, rules
 from distillrun.api.pod import Quantity
-from distillrun.api.servers import Sandbox
+from distillrun.api.servers import ModelServer, Sandbox, Weights
 from distillrun.api.stages import Benchmark, Curate, Evaluate, Gate, SecretKey, Serve, Train
 from distillrun.api.status import Status
 
@@ -109,19 +109,34 @@ class Terms(ApiModel):
 class Model(ApiModel):
     """A model that is asked something."""
 
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            (
+                "has(self.endpoint) != has(self.server)",
+                "a model needs exactly one of endpoint and server: set one and remove the other",
+            )
+        )
+    }
+
     name: Name = Field(description="Name by which the run refers to it.")
-    endpoint: Endpoint = Field(description="How it is reached.")
-    terms: Terms | None = Field(default=None, description="Required of a model whose answers are trained on.")
-
-
-class StudentModel(ApiModel):
-    """The model that learns."""
-
-    uri: ArtifactUri = Field(description="Folder with config.json, weights and tokenizer, or hf://owner/name.")
-    revision: str | None = Field(default=None, max_length=128, description="Revision of a hub model: a commit is best.")
-    secret_name: str = Field(
-        default="", max_length=253, description="Secret whose keys become environment variables (HF_TOKEN, AWS_…)."
+    endpoint: Endpoint | None = Field(default=None, description="How it is reached, when somebody else serves it.")
+    server: ModelServer | None = Field(
+        default=None, description="How the run serves it itself, for as long as a stage asks it."
     )
+    terms: Terms | None = Field(
+        default=None, description="Required of a model with an endpoint whose answers are trained on."
+    )
+
+    @model_validator(mode="after")
+    def _endpoint_or_server(self) -> Self:
+        """As the schema's rule: a run may have been stored under a definition without it."""
+        if (self.endpoint is None) == (self.server is None):
+            raise ValueError("a model needs exactly one of endpoint and server: set one and remove the other")
+        return self
+
+
+class StudentModel(Weights):
+    """The model that learns."""
 
 
 class Student(ApiModel):
@@ -147,7 +162,8 @@ class Spec(ApiModel):
                 " set teacher with sources, remove it with dataset",
             ),
             (
-                "!has(self.teacher) || !has(self.models) || self.models.all(m, m.name != self.teacher || has(m.terms))",
+                "!has(self.teacher) || !has(self.models) || self.models.all("
+                "m, m.name != self.teacher || has(m.server) || has(m.terms))",
                 "the teacher's model needs terms: say in models[].terms whether training on its answers is permitted,"
                 " and where that is written",
             ),
@@ -264,7 +280,7 @@ class Spec(ApiModel):
     def asking_price(self) -> Price | None:
         """What the teacher's tokens cost; None where that is not said, or nobody is asked."""
         teacher = self.teacher_model
-        return teacher.endpoint.price_per_million_tokens if teacher else None
+        return teacher.endpoint.price_per_million_tokens if teacher and teacher.endpoint else None
 
     @property
     def teacher_model(self) -> Model | None:

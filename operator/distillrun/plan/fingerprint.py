@@ -13,7 +13,7 @@ from typing import Any
 
 from distillrun.api.stages import Benchmark, Dataset, Source
 from distillrun.api.status import Resolved
-from distillrun.api.v1alpha1 import Spec, StudentModel
+from distillrun.api.v1alpha1 import Model, Spec, StudentModel
 from distillrun.plan.model import Run, StageName
 
 OUTPUT_VERSION: dict[StageName, int] = {"resolve": 1, "curate": 2, "train": 1, "evaluate": 2, "serve": 1}
@@ -52,9 +52,8 @@ def _curate(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
         dataset = spec.curate.dataset
         return {"dataset": _input(dataset, resolved.source(dataset.name)), "decontaminate": _against(spec, resolved)}
     assert spec.teacher_model is not None
-    endpoint = spec.teacher_model.endpoint
     return {
-        "teacher": {"url": endpoint.url, "model": endpoint.model},
+        "teacher": _asked(spec.teacher_model),
         "sources": [_input(source, resolved.source(source.name)) for source in spec.curate.sources],
         "generate": _dump(spec.curate.generate),
         "verify": _dump(spec.curate.verify),
@@ -62,6 +61,15 @@ def _curate(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
         "deduplicate": _dump(spec.curate.deduplicate),
         "select": _dump(spec.curate.select),
     }
+
+
+def _asked(model: Model) -> dict[str, Any]:
+    """A model that is asked: by its endpoint, or by what the run's own server loads, however many there are of it."""
+    if model.endpoint is not None:
+        return {"url": model.endpoint.url, "model": model.endpoint.model}
+    assert model.server is not None
+    engine = _dump(model.server.engine, "tensor_parallel")
+    return {"model": _dump(model.server.model, "secret_name"), "engine": engine}
 
 
 def _against(spec: Spec, resolved: Resolved) -> list[Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from distillrun.api.status import ENDED, MOST, Stage, Status
+from distillrun.api.status import ENDED, MOST, ServingCost, Stage, Status
 from distillrun.api.v1alpha1 import Spec
-from distillrun.plan import asking, cost, names, reasons
+from distillrun.plan import asking, cost, meter, names, reasons
 from distillrun.plan.clock import rfc3339, since
 from distillrun.plan.meter import Standing
 from distillrun.plan.model import Observed, Run
@@ -33,8 +33,10 @@ class Spending:
     """Currency units a second."""
 
 
-def spending(before: Status, spec: Spec, observed: Observed, price: str, now: datetime) -> Spending:
-    """Cost up to now and its rate, of the stages that the budget covers."""
+def spending(
+    before: Status, spec: Spec, observed: Observed, price: str, now: datetime, servers: ServingCost | None = None
+) -> Spending:
+    """Cost up to now and its rate, of the stages that the budget covers and of the model `servers` beside them."""
     names = {stage.job_name for stage in before.stages if stage.name in BEFORE_SERVING and stage.job_name}
     settled = sum(
         float(stage.cost.settled_gpu_seconds)
@@ -44,7 +46,8 @@ def spending(before: Status, spec: Spec, observed: Observed, price: str, now: da
     done = {stage.job_name for stage in before.stages if stage.state in ENDED}
     pods = [pod for pod in observed.pods.values() if pod.job in names - done]
     running = sum(cost.pod_gpu_seconds(pod, now) for pod in pods)
-    busy = sum(pod.gpus for pod in pods if pod.scheduled is not None and pod.end is None)
+    busy = sum(pod.gpus for pod in pods if pod.scheduled is not None and pod.end is None) + meter.holding(servers)
+    running += float(servers.gpu_seconds) if servers is not None else 0.0
     hourly = float(price)
     asked = [
         asking.advance(stage, spec, observed) if stage.state not in ENDED else stage.cost

@@ -1,4 +1,5 @@
-"""What serving costs, apart from the run: GPU-seconds of model servers' pods, node assignment to end.
+"""What model servers cost: GPU-seconds of their pods, node assignment to end. Serving is counted apart from the run,
+servers of models that a stage asks as a part of the stage.
 
 A Deployment's pods have neither number nor end to wait for, and nothing of them is left once they are gone. So status
 holds a ledger: each pod that holds GPUs, since when it is to be counted. A pod that ends is settled and stays in the
@@ -10,15 +11,15 @@ looked are billed as their replicas' places (docs/decisions/0017-serving-is-mete
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from distillrun.api.status import LEDGER, MeteredPod, ServingCost
 from distillrun.api.v1alpha1 import Spec
-from distillrun.plan import cost, names, reasons, size
+from distillrun.plan import cost, reasons
 from distillrun.plan.clock import rfc3339
-from distillrun.plan.model import Observed, Pod, Run
+from distillrun.plan.model import Observed, Pod
 from distillrun.plan.trouble import LOST_AFTER
 
 NEAR = 0.8
@@ -41,11 +42,13 @@ def mark(uid: str) -> str:
     return hashlib.sha256(uid.encode()).hexdigest()[:12]
 
 
-def unwatched(run: Run, spec: Spec, before: ServingCost | None, observed: Observed) -> Unwatched | None:
-    """What nobody looked at since the meter was written; None where there is no such time, or was no server in it."""
-    if observed.unwatched is None or spec.serve is None:
-        return None
-    if ("Deployment", names.server(run.name)) not in observed.children:
+def unwatched(before: ServingCost | None, observed: Observed, servers: Mapping[str, int]) -> Unwatched | None:
+    """What nobody looked at since the meter was written; None where there is no such time, or was no server in it.
+
+    `servers`: by the name of each Deployment, the GPUs that it may hold at a moment.
+    """
+    gpus = sum(count for name, count in servers.items() if ("Deployment", name) in observed.children)
+    if observed.unwatched is None or not gpus:
         return None
     start, end = observed.unwatched
     if before is not None:
@@ -53,7 +56,7 @@ def unwatched(run: Run, spec: Spec, before: ServingCost | None, observed: Observ
         if written >= end.replace(microsecond=0):
             return None  # it was counted when the meter was written, which is in whole seconds
         start = max(start, written)
-    return Unwatched(start, end, spec.serve.replicas * size.gpus(spec, "serve"))
+    return Unwatched(start, end, gpus)
 
 
 def over(pod: Pod, now: datetime) -> tuple[datetime, bool] | None:
@@ -108,6 +111,11 @@ class Standing:
     message: str
 
 
+def holding(meter: ServingCost | None) -> int:
+    """GPUs that are held at this moment."""
+    return sum(entry.gpus for entry in meter.pods) if meter is not None else 0
+
+
 def standing(spec: Spec, meter: ServingCost | None, price: str) -> Standing | None:
     """How far serving is from `serve.maxCost`; None when there is no such limit."""
     if spec.serve is None or spec.serve.max_cost is None:
@@ -125,11 +133,11 @@ def standing(spec: Spec, meter: ServingCost | None, price: str) -> Standing | No
 
 def waits(spec: Spec, meter: ServingCost | None, price: str) -> Iterator[float]:
     """Seconds after which to look again: when `serve.maxCost` or its warning is reached, or to show what is used."""
-    holding = sum(entry.gpus for entry in meter.pods) if meter is not None else 0
-    if not holding:
+    held = holding(meter)
+    if not held:
         return
     yield SHOWN_EVERY
-    rate = holding * float(price) / 3600
+    rate = held * float(price) / 3600
     if spec.serve is not None and spec.serve.max_cost is not None and rate > 0:
         limit, spent = float(spec.serve.max_cost), _spent(meter, price)
         yield from ((least - spent) / rate + 0.1 for least in (NEAR * limit, limit) if least > spent)

@@ -68,6 +68,11 @@ def sandbox(run: str) -> str:
     return child(run, "sandbox")
 
 
+def model_server(run: str, model: str, digest: str) -> str:
+    """Name of the Deployment, the Service and the ConfigMap of a model that the run serves itself."""
+    return child(run, "model", model, digest[:8])
+
+
 def claim(run: str) -> str:
     """Name of the claim made from `storage.claimTemplate`."""
     return child(run, "artifacts")

@@ -16,6 +16,7 @@ from distillrun.api.status import DONE, ENDED, Resolved, Score, Stage, Status
 from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import (
     attempts,
+    companions,
     estimate,
     feasibility,
     findings,
@@ -26,6 +27,8 @@ from distillrun.plan import (
     readiness,
     reasons,
     serving,
+    settle,
+    size,
     summary,
     unreadable,
 )
@@ -90,8 +93,11 @@ class _Walk:
         if lifecycle.reopened(self.spec, self.before):
             self._reopen()
         self.price = self.spec.budget.gpu_hour_price or self._book_price()
-        self.spending = lifecycle.spending(self.before, self.spec, self.observed, self.price, self.now)
         self._meter()
+        self._meter_companions()
+        self.spending = lifecycle.spending(
+            self.before, self.spec, self.observed, self.price, self.now, self.companions
+        )
         served = self._done("evaluate") or (self.spec.evaluate is None and self._done("train"))
         self.hold = lifecycle.hold(self.spec, self.spending, served, self.standing)
         self.waits.append(lifecycle.until_limit(self.spec, self.spending))
@@ -113,10 +119,25 @@ class _Walk:
         """What serving has used, whoever holds its endpoint and whether it is still wanted."""
         known = self.before.cost.serving if self.before.cost else None
         pods = [pod for pod in self.observed.pods.values() if pod.stage == "serve"]
-        unwatched = meter.unwatched(self.run, self.spec, known, self.observed)
+        servers = self.spec.serve.replicas * size.gpus(self.spec, "serve") if self.spec.serve else 0
+        unwatched = meter.unwatched(known, self.observed, {names.server(self.run.name): servers})
         self.serving = meter.advance(known, pods, self.price, self.now, unwatched)
         self.standing = meter.standing(self.spec, self.serving, self.price)
         self.waits += meter.waits(self.spec, self.serving, self.price)
+
+    def _meter_companions(self) -> None:
+        """What model servers beside curation have used; its own cost is counted without them meanwhile."""
+        curate = self.old.get("curate") or Stage(name="curate")
+        known = curate.cost.servers if curate.cost else None
+        pods = [pod for pod in self.observed.pods.values() if pod.stage.startswith(companions.MODEL)]
+        servers = companions.needed(self.run.name, self.spec, "curate")
+        unwatched = meter.unwatched(known, self.observed, {each.name: each.replicas * each.gpus for each in servers})
+        self.companions = meter.advance(known, pods, self.price, self.now, unwatched)
+        self.companions_gone = not pods and self.companions is not None and not self.companions.pods
+        if meter.holding(self.companions):
+            self.waits.append(meter.SHOWN_EVERY)
+        if curate.name in self.old:
+            self.old[curate.name] = settle.without_servers(curate)
 
     def _reopen(self) -> None:
         """`spec.retry` was raised: what failed is tried again, with the operator's images of today and a new clock."""
@@ -129,6 +150,12 @@ class _Walk:
 
     def steps(self) -> list[Step]:
         """The step of every stage; those that it is not the turn of stay as they are."""
+        steps = self._steps()
+        curate = steps[STAGES.index("curate")]
+        curate.stage = settle.with_servers(curate.stage, self.companions, self.price, self.companions_gone)
+        return steps
+
+    def _steps(self) -> list[Step]:
         steps: list[Step] = []
         upstream: dict[StageName, str] = {}
         parent, reuse = "", False

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from distillrun.api.status import Stage, StageCost
+from distillrun.api.status import ServingCost, Stage, StageCost
 from distillrun.plan import asking, cost, reasons
 from distillrun.plan.clock import rfc3339
 from distillrun.plan.model import Job, Pod
@@ -58,3 +58,32 @@ def settled(
         settled_gpu_seconds=cost.seconds(total),
         estimated=estimated or bool(stage.cost and stage.cost.estimated),
     )
+
+
+def without_servers(stage: Stage) -> Stage:
+    """The stage with what its Jobs have used alone: the model servers beside them have a meter of their own."""
+    known = stage.cost
+    if known is None or known.servers is None:
+        return stage
+    used = max(float(known.gpu_seconds) - float(known.servers.gpu_seconds), 0.0)
+    return stage.model_copy(
+        update={"cost": known.model_copy(update={"gpu_seconds": cost.seconds(used), "servers": None})}
+    )
+
+
+def with_servers(stage: Stage, servers: ServingCost | None, price: str, gone: bool) -> Stage:
+    """The stage with what model servers have used for it; once they are gone, that is settled."""
+    if servers is None:
+        return stage
+    known = stage.cost or StageCost()
+    used = float(known.gpu_seconds) + float(servers.gpu_seconds)
+    update = {
+        "amount": cost.amount(used, price, asking.of([stage])),
+        "gpu_seconds": cost.seconds(used),
+        "servers": servers,
+    }
+    if gone:
+        settled = float(known.settled_gpu_seconds) + float(servers.gpu_seconds)
+        estimated = known.estimated or servers.estimated
+        update |= {"servers": None, "settled_gpu_seconds": cost.seconds(settled), "estimated": estimated}
+    return stage.model_copy(update={"cost": known.model_copy(update=update)})

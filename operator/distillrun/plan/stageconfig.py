@@ -120,24 +120,9 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
             "dataset": _source(spec.curate.dataset, inputs.resolved),
             "decontaminate": _decontaminate(spec, inputs.resolved),
         }
-    teacher = spec.teacher_model
-    assert teacher is not None
-    endpoint = teacher.endpoint
-    key = endpoint.api_key_secret_ref
     generate = spec.curate.generate
     return {
-        "teacher": {
-            "name": teacher.name,
-            "url": endpoint.url,
-            "model": endpoint.model,
-            "maxConcurrency": endpoint.max_concurrency,
-            "requestsPerMinute": endpoint.requests_per_minute,
-            "requestsPerDay": endpoint.requests_per_day,
-            "tokensPerMinute": endpoint.tokens_per_minute,
-            "requestTimeoutSeconds": endpoint.request_timeout_seconds,
-            "apiKey": {"secret": key.name, "key": key.key, "env": TEACHER_KEY_ENV} if key else None,
-            "termsReference": teacher.terms.reference if teacher.terms else None,
-        },
+        "teacher": _teacher(run, spec),
         "sources": [_source(source, inputs.resolved) for source in spec.curate.sources],
         "generate": {
             "samples": generate.samples,
@@ -154,6 +139,38 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
         },
         "select": spec.curate.select.model_dump(by_alias=True, mode="json"),
         "sandbox": _sandbox(run, spec, "curate"),
+    }
+
+
+def _teacher(run: Run, spec: Spec) -> dict[str, Any]:
+    """How the teacher is asked: at its endpoint, or at the server that the run has for it."""
+    teacher = spec.teacher_model
+    assert teacher is not None
+    terms = teacher.terms.reference if teacher.terms else None
+    server = companions.model_server(run.name, spec, teacher)
+    if server is not None and teacher.server is not None:
+        return {
+            "name": teacher.name,
+            "url": f"{server.url(run.namespace)}/v1",
+            "model": teacher.name,
+            "maxConcurrency": teacher.server.max_concurrency,
+            "requestTimeoutSeconds": teacher.server.request_timeout_seconds,
+            "termsReference": terms,
+        }
+    endpoint = teacher.endpoint
+    assert endpoint is not None
+    key = endpoint.api_key_secret_ref
+    return {
+        "name": teacher.name,
+        "url": endpoint.url,
+        "model": endpoint.model,
+        "maxConcurrency": endpoint.max_concurrency,
+        "requestsPerMinute": endpoint.requests_per_minute,
+        "requestsPerDay": endpoint.requests_per_day,
+        "tokensPerMinute": endpoint.tokens_per_minute,
+        "requestTimeoutSeconds": endpoint.request_timeout_seconds,
+        "apiKey": {"secret": key.name, "key": key.key, "env": TEACHER_KEY_ENV} if key else None,
+        "termsReference": terms,
     }
 
 
@@ -248,6 +265,27 @@ def _serve(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs)
         "servedModelName": run.name,
         "port": SERVE_PORT,
         "engine": _engine(spec.serve.engine),
+    }
+
+
+def model_server_config(run: Run, spec: Spec, companion: companions.Companion) -> dict[str, Any]:
+    """The file of a companion that serves a model: that of the serve stage, for another model."""
+    assert companion.model is not None
+    assert companion.model.server is not None
+    return {
+        "apiVersion": API_VERSION,
+        "stage": "serve",
+        "run": {"namespace": run.namespace, "name": run.name, "uid": run.uid},
+        "fingerprint": hashlib.sha256(companion.name.encode()).hexdigest(),
+        "attempt": 1,
+        "output": f"{ROOT}/{run.namespace}/model/{companion.name}/",
+        "seed": spec.seed,
+        "stallTimeoutSeconds": None,
+        "serve": {
+            **companions.model_of(companion.model.server),
+            "servedModelName": companion.model.name,
+            "port": companions.PORT,
+        },
     }
 
 
