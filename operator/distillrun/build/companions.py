@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from distillrun.api.v1alpha1 import Spec
+from distillrun.api.v1alpha1 import Model, Spec
 from distillrun.build.meta import labels, metadata, queued, selector
-from distillrun.build.pod import CONTAINER_SECURITY, POD_SECURITY
+from distillrun.build.pod import CONTAINER_SECURITY, POD_SECURITY, Program, template
 from distillrun.plan import companions, names
 from distillrun.plan.model import Run, Settings, Want
 
@@ -31,17 +31,42 @@ def service(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, A
 
 def deployment(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
     """The companion's pods."""
+    companion = companions.named(run.name, spec, want.companion)
+    if companion.model is not None:
+        pods = _model_server(companion.model, want, run, spec, settings)
+    else:
+        pods = _judge(want, run, spec, settings)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": queued(metadata(want, run), want, spec),
         "spec": {
-            "replicas": spec.sandbox.replicas,
+            "replicas": companion.replicas,
             "selector": {"matchLabels": selector(want, run)},
+            # A cluster seldom has spare GPUs for a surge: replace one by one.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
             "progressDeadlineSeconds": 3600,
-            "template": _judge(want, run, spec, settings),
+            "template": pods,
         },
     }
+
+
+def _model_server(model: Model, want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
+    """The pod that serves a model: the serve stage's program, for a model that was not trained here."""
+    server = model.server
+    assert server is not None
+    program = Program(
+        module="serve",
+        image=server.pod.image or want.image,
+        pod=server.pod,
+        resources=server.pod.resources,
+        gpus=server.engine.tensor_parallel,
+        serves=True,
+        # A claim of one node would keep curation from any other than that of the GPUs.
+        storage=server.model.uri.startswith("file://"),
+        secrets=[server.model.secret_name] if server.model.secret_name else [],
+    )
+    return template(program, want, run, spec, settings, config_map=want.name)
 
 
 def _judge(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
+from distillrun.api.pod import ServerPodSettings
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.meta import metadata, selector
 from distillrun.build.pod import METRICS_PORT
@@ -47,10 +48,8 @@ URL_VARIABLES = frozenset(
 def isolation(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
     """The policy of one stage of one run. It selects by the run's UID: labels alone must not reach another run."""
     assert settings.network is not None
-    if want.companion:
-        inside, outside = _of_judges(want, run), []
-    else:
-        inside, outside = _ingress(want, run, spec, settings.network), _egress(want, run, spec, settings.network)
+    make = _companion if want.companion else _stage
+    inside, outside = make(want, run, spec, settings.network)
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -64,16 +63,36 @@ def isolation(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str,
     }
 
 
-def _of_judges(want: Want, run: Run) -> list[Rule]:
-    """Into the sandbox come this run's stages that have code judged; nothing goes out of it, not even to DNS."""
-    stages = {"key": names.LABEL_STAGE, "operator": "In", "values": list(companions.JUDGED)}
-    asking = {"matchLabels": {names.LABEL_RUN_UID: run.uid}, "matchExpressions": [stages]}
-    return [_rule("from", [{"podSelector": asking}], companions.PORT)]
+def _stage(want: Want, run: Run, spec: Spec, network: Network) -> tuple[list[Rule], list[Rule]]:
+    return _ingress(want, run, spec, network), _egress(want, run, spec, network)
+
+
+def _companion(want: Want, run: Run, spec: Spec, network: Network) -> tuple[list[Rule], list[Rule]]:
+    """Only stages of this run call a companion. Nothing leaves the sandbox, not even to DNS; a model server leaves to
+    where its model comes from."""
+    stages = {"key": names.LABEL_STAGE, "operator": "In", "values": list(companions.callers(want.companion))}
+    calling = {"matchLabels": {names.LABEL_RUN_UID: run.uid}, "matchExpressions": [stages]}
+    inside = [_rule("from", [{"podSelector": calling}], companions.PORT)]
+    model = companions.named(run.name, spec, want.companion).model
+    if model is None or model.server is None:
+        return inside, []
+    outside = _dns(network)
+    if model.server.model.uri.startswith(REMOTE):
+        outside += _distinct([_rule("to", list(INTERNET), HTTPS), *_to(_urls(model.server.pod))])
+    return [*_metrics(network), *inside], outside
+
+
+def _dns(network: Network) -> list[Rule]:
+    return [{"to": [peer(each) for each in network.dns], "ports": list(DNS_PORTS)}] if network.dns else []
+
+
+def _metrics(network: Network) -> list[Rule]:
+    readers = [peer(each) for each in (network.operator_namespace, *network.metrics_from) if each]
+    return [_rule("from", readers, METRICS_PORT)] if readers else []
 
 
 def _ingress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
-    readers = [peer(each) for each in (network.operator_namespace, *network.metrics_from) if each]
-    rules = [_rule("from", readers, METRICS_PORT)] if readers else []
+    rules = _metrics(network)
     if want.stage == "serve":
         clients = [{"podSelector": {}}, *(peer(each) for each in network.serve_from)]
         rules.append(_rule("from", clients, stageconfig.SERVE_PORT))
@@ -81,23 +100,28 @@ def _ingress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
 
 
 def _egress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
-    rules = [{"to": [peer(each) for each in network.dns], "ports": list(DNS_PORTS)}] if network.dns else []
+    rules = _dns(network)
     rules += _among_ranks("to", want, run, spec)
     assert want.stage is not None
     for each in companions.needed(run.name, spec, want.stage):
         labels = {names.LABEL_RUN_UID: run.uid, names.LABEL_STAGE: each.label}
         rules.append(_rule("to", [{"podSelector": {"matchLabels": labels}}], companions.PORT))
     asks = want.stage == "curate" and spec.curate.dataset is None
-    urls = [model.endpoint.url for model in spec.models] if asks else []
+    urls = [model.endpoint.url for model in spec.models if model.endpoint is not None] if asks else []
     remote = any(uri.startswith(REMOTE) for uri in _inputs(str(want.stage), spec))
     if remote:
         rules.append(_rule("to", list(INTERNET), HTTPS))
     if urls or remote:
         urls += _named_in_environment(str(want.stage), spec)
-    for rule in (destination(url) for url in urls):
-        if rule is not None and rule not in rules:
-            rules.append(rule)
-    return rules
+    return _distinct([*rules, *_to(urls)])
+
+
+def _to(urls: list[str]) -> list[Rule]:
+    return [rule for rule in (destination(url) for url in urls) if rule is not None]
+
+
+def _distinct(rules: list[Rule]) -> list[Rule]:
+    return [rule for number, rule in enumerate(rules) if rule not in rules[:number]]
 
 
 def _among_ranks(direction: str, want: Want, run: Run, spec: Spec) -> list[Rule]:
@@ -123,7 +147,11 @@ def _inputs(stage: str, spec: Spec) -> list[str]:
 
 def _named_in_environment(stage: str, spec: Spec) -> list[str]:
     block = getattr(spec, stage, None) or spec.curate
-    return [each.value for each in block.pod.env if each.name.upper() in URL_VARIABLES]
+    return _urls(block.pod)
+
+
+def _urls(pod: ServerPodSettings) -> list[str]:
+    return [each.value for each in pod.env if each.name.upper() in URL_VARIABLES]
 
 
 def destination(url: str) -> Rule | None:

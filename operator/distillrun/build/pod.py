@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from distillrun.api.pod import PodSettings
+from distillrun.api.pod import PodSettings, Resources, ServerPodSettings
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.meta import labels
 from distillrun.plan import names, size, stageconfig
@@ -35,14 +36,39 @@ CONTAINER_SECURITY: Mapping[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Program:
+    """What the container of a pod runs, and what it gets for that."""
+
+    module: str
+    """Of the package distillstages."""
+    image: str
+    pod: ServerPodSettings
+    resources: Resources
+    gpus: int = 0
+    serves: bool = False
+    """Whether it answers requests for as long as it is there, and writes no artifacts."""
+    storage: bool = True
+    """Whether it reads artifacts, or what else is on the run's claim."""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    env: Sequence[Mapping[str, Any]] = ()
+    secrets: Sequence[str] = ()
+    """Secrets whose keys become environment variables."""
+
+
 def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_map: str) -> dict[str, Any]:
     """The pod template of a stage's Job or Deployment."""
-    stage = want.stage
-    assert stage is not None
-    pod = _settings(spec, stage)
-    product = {GPU_PRODUCT: spec.train.gpu_product} if stage == "train" and want.attempt != PROBE else {}
-    product = {label: value for label, value in product.items() if value}
-    template: dict[str, Any] = {
+    return template(_program(want, spec, settings), want, run, spec, settings, config_map)
+
+
+def template(
+    program: Program, want: Want, run: Run, spec: Spec, settings: Settings, config_map: str
+) -> dict[str, Any]:
+    """The template of a pod that runs a program of ours with a configuration file."""
+    pod = program.pod
+    pull = pod.image_pull_secrets if isinstance(pod, PodSettings) else spec.curate.pod.image_pull_secrets
+    claim = {"name": "artifacts", "persistentVolumeClaim": {"claimName": claim_name(run, spec)}}
+    made: dict[str, Any] = {
         "metadata": {
             "labels": labels(want, run),
             **({"annotations": dict(pod.annotations)} if pod.annotations else {}),
@@ -52,10 +78,10 @@ def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_ma
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             "securityContext": POD_SECURITY,
-            "containers": [_container(want, stage, spec, pod, settings)],
+            "containers": [_container(program, settings)],
             "volumes": [
                 {"name": "config", "configMap": {"name": config_map}},
-                {"name": "artifacts", "persistentVolumeClaim": {"claimName": claim_name(run, spec)}},
+                *([claim] if program.storage else []),
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "home", "emptyDir": {}},
                 {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": pod.shm_size}},
@@ -64,13 +90,13 @@ def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_ma
     }
     optional = {
         "priorityClassName": "" if want.queue else spec.priority_class_name,
-        "nodeSelector": {**product, **pod.node_selector},
+        "nodeSelector": {**program.node_labels, **pod.node_selector},
         "tolerations": [_toleration(toleration.model_dump(by_alias=True)) for toleration in pod.tolerations],
-        "imagePullSecrets": [{"name": secret.name} for secret in pod.image_pull_secrets],
+        "imagePullSecrets": [{"name": secret.name} for secret in pull],
         "runtimeClassName": pod.runtime_class_name,
     }
-    template["spec"].update({key: value for key, value in optional.items() if value})
-    return template
+    made["spec"].update({key: value for key, value in optional.items() if value})
+    return made
 
 
 def claim_name(run: Run, spec: Spec) -> str:
@@ -78,50 +104,61 @@ def claim_name(run: Run, spec: Spec) -> str:
     return spec.storage.claim_name or names.claim(run.name)
 
 
-def _settings(spec: Spec, stage: StageName) -> PodSettings:
-    """The user's settings for the stage's pods. Inputs are looked at where curation will read them."""
+def _program(want: Want, spec: Spec, settings: Settings) -> Program:
+    """A stage's program, or the probe of one. Inputs are looked at where curation will read them."""
+    stage = want.stage
+    assert stage is not None
+    probe = want.attempt == PROBE
     block = getattr(spec, "curate" if stage == "resolve" else stage)
     assert block is not None
     pod: PodSettings = block.pod
-    return pod
-
-
-def _container(want: Want, stage: StageName, spec: Spec, pod: PodSettings, settings: Settings) -> dict[str, Any]:
-    probe = want.attempt == PROBE
+    product = spec.train.gpu_product if stage == "train" and not probe else ""
     # A probe runs the image that reads inputs, whatever image the user has for the stage itself.
     image = spec.curate.pod.image if probe else pod.image
-    program = "probe" if probe else stage
-    gpus = 0 if probe else size.gpus(spec, stage)
+    return Program(
+        module="probe" if probe else stage,
+        image=image or want.image or settings.images[stage],
+        pod=pod,
+        gpus=0 if probe else size.gpus(spec, stage),
+        resources=spec.curate.pod.resources if probe else pod.resources,
+        serves=stage == "serve",
+        node_labels={GPU_PRODUCT: product} if product else {},
+        env=_secret_env(stage, spec),
+        secrets=_secret_names(stage, spec),
+    )
+
+
+def _container(program: Program, settings: Settings) -> dict[str, Any]:
     ports = [{"name": "metrics", "containerPort": METRICS_PORT}]
-    if stage == "serve":
+    if program.serves:
         ports.append({"name": "http", "containerPort": stageconfig.SERVE_PORT})
+    artifacts = {"name": "artifacts", "mountPath": stageconfig.MOUNT, **({"readOnly": True} if program.serves else {})}
     container: dict[str, Any] = {
         "name": names.CONTAINER,
-        "image": image or want.image or settings.images[stage],
+        "image": program.image,
         "imagePullPolicy": settings.image_pull_policy,
-        "command": ["python", "-m", f"distillstages.{program}", "--config", f"{CONFIG_FOLDER}/stage.yaml"],
+        "command": ["python", "-m", f"distillstages.{program.module}", "--config", f"{CONFIG_FOLDER}/stage.yaml"],
         "env": [
             {"name": "HOME", "value": HOME},
-            *({"name": variable.name, "value": variable.value} for variable in pod.env),
-            *_secret_env(stage, spec),
+            *({"name": variable.name, "value": variable.value} for variable in program.pod.env),
+            *program.env,
         ],
         "ports": ports,
-        "resources": _resources(spec.curate.pod if probe else pod, gpus, settings.gpu_resource),
+        "resources": _resources(program.resources, program.gpus, settings.gpu_resource),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
-            {"name": "artifacts", "mountPath": stageconfig.MOUNT, **({"readOnly": True} if stage == "serve" else {})},
+            *([artifacts] if program.storage else []),
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "home", "mountPath": HOME},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
     }
-    secrets = _secret_names(stage, spec)
-    if secrets:
-        container["envFrom"] = [{"secretRef": {"name": name}} for name in secrets]
-    if stage == "serve":
+    if program.secrets:
+        container["envFrom"] = [{"secretRef": {"name": name}} for name in program.secrets]
+    if program.serves:
         # Ready means that the server has answered a request of its own; a large model takes its time to load.
         container["readinessProbe"] = {
             "httpGet": {"path": "/readyz", "port": "metrics"},
@@ -137,10 +174,10 @@ def _container(want: Want, stage: StageName, spec: Spec, pod: PodSettings, setti
     return container
 
 
-def _resources(pod: PodSettings, gpu_count: int, gpu_resource: str) -> dict[str, Any]:
+def _resources(resources: Resources, gpu_count: int, gpu_resource: str) -> dict[str, Any]:
     gpu = {gpu_resource: str(gpu_count)} if gpu_count else {}
-    requests = {**pod.resources.requests, **gpu}
-    limits = {**pod.resources.limits, **gpu}
+    requests = {**resources.requests, **gpu}
+    limits = {**resources.limits, **gpu}
     return {**({"requests": requests} if requests else {}), **({"limits": limits} if limits else {})}
 
 
@@ -148,7 +185,8 @@ def _secret_env(stage: StageName, spec: Spec) -> list[dict[str, Any]]:
     """The teacher's key, for the stage that asks the teacher and for no other."""
     if stage != "curate" or spec.teacher_model is None:
         return []
-    key = spec.teacher_model.endpoint.api_key_secret_ref
+    endpoint = spec.teacher_model.endpoint
+    key = endpoint.api_key_secret_ref if endpoint is not None else None
     if key is None:
         return []
     reference = {"secretKeyRef": {"name": key.name, "key": key.key}}

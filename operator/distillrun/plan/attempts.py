@@ -14,7 +14,7 @@ from typing import Any
 
 from distillrun.api.status import ENDED, Resolved, Stage, StageCost
 from distillrun.api.v1alpha1 import Spec
-from distillrun.plan import asking, lifecycle, names, outcome, reasons, settle, size, trouble, waiting
+from distillrun.plan import asking, companions, lifecycle, names, outcome, reasons, settle, size, trouble, waiting
 from distillrun.plan.clock import rfc3339, since
 from distillrun.plan.model import Event, Job, Observed, Pod, Ref, Run, Settings, StageName, Want
 from distillrun.plan.outcome import Outcome
@@ -124,7 +124,8 @@ def _begin(context: Context, before: Stage, fingerprint: str) -> Stage:
     if before.job_name and (before.job_name in context.observed.jobs or _had_job(before)):
         settled = _settle(context, before, context.observed.jobs.get(before.job_name))
     attempt = before.attempt + 1  # a number is never used twice, not even for another fingerprint
-    if not before.job_name and context.reuse and size.gpus(context.spec, before.name):
+    served = any(each.gpus for each in companions.needed(context.run.name, context.spec, before.name))
+    if not before.job_name and (served or (context.reuse and size.gpus(context.spec, before.name))):
         attempt = PROBE
     job_name = names.job(context.run.name, before.name, fingerprint, attempt)
     return Stage(name=before.name, fingerprint=fingerprint, attempt=attempt, job_name=job_name, cost=settled)

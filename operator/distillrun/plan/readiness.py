@@ -17,6 +17,7 @@ from distillrun.plan.clock import since
 from distillrun.plan.companions import Companion
 from distillrun.plan.model import Event, Pod, Want
 from distillrun.plan.outcome import Outcome
+from distillrun.plan.stageconfig import model_server_config
 from distillrun.plan.step import Step
 
 KEPT_SECONDS = 300.0
@@ -35,7 +36,7 @@ def attend(context: Context, before: Stage, step: Step) -> Step:
     late = [each for each in found if not _answers(context, each)]
     if not late or not any(want.role == "job" for want in step.ensure):
         step.ensure[:0] = wants
-        return step
+        return _unused(context, step, found) or step
     step.ensure = wants
     step.requeue.append(30.0)
     waits = []
@@ -54,6 +55,22 @@ def attend(context: Context, before: Stage, step: Step) -> Step:
     return step
 
 
+def _unused(context: Context, step: Step, found: Sequence[Companion]) -> Step | None:
+    """Servers' GPUs are let go when the Job that they wait for does not begin for `startTimeoutSeconds`; else None."""
+    stage = step.stage
+    gpus = sum(each.gpus * each.replicas for each in found)
+    job = context.observed.jobs.get(stage.job_name)
+    if not gpus or job is None or stage.state != "Pending" or stage.job_time is None:
+        return None
+    left = context.spec.start_timeout_seconds - since(stage.job_time, context.now)
+    if left > 0:
+        step.requeue.append(left)
+        return None
+    cause = stage.message or f"Job {job.name} has no pod that runs"
+    words = f"{gpus} GPUs of model servers were let go after startTimeoutSeconds: {cause}"
+    return attempts.give_up(context, stage, Outcome("Released", reasons.RELEASED, words))
+
+
 def _due(context: Context, stage: Stage) -> bool:
     """Whether the stage works or will soon. A probe asks nobody, and what was let go stays away until its time."""
     if stage.state in ENDED or stage.attempt == attempts.PROBE:
@@ -65,17 +82,16 @@ def _due(context: Context, stage: Stage) -> bool:
 
 def _wants(context: Context, companion: Companion) -> list[Want]:
     """The companion's objects, its policy before its pods."""
-    service = Want("Service", "companion-service", companion.name, companion=companion.label)
-    server = Want(
-        "Deployment",
-        "companion",
-        companion.name,
-        companion=companion.label,
-        image=context.image("curate"),
-        queue=context.spec.queue_name,
-    )
-    policy = Want("NetworkPolicy", "isolation", companion.name, companion=companion.label)
-    return [service, server] if context.settings.network is None else [policy, service, server]
+    name, label = companion.name, companion.label
+    wants = [Want("NetworkPolicy", "isolation", name, companion=label)] if context.settings.network is not None else []
+    wants.append(Want("Service", "companion-service", name, companion=label))
+    if companion.model is not None:
+        config = model_server_config(context.run, context.spec, companion)
+        wants.append(Want("ConfigMap", "config", name, companion=label, config=config))
+    image = context.image("serve" if companion.model is not None else "curate")
+    queue = context.spec.queue_name
+    wants.append(Want("Deployment", "companion", name, companion=label, image=image, queue=queue))
+    return wants
 
 
 def _answers(context: Context, companion: Companion) -> bool:
