@@ -106,6 +106,8 @@ def test_a_small_run_is_accepted_and_gets_a_practitioners_defaults(api_server: K
         ("storage", {"claimTemplate": {"size": "1Gi"}}, "add ReadWriteMany"),
         ("evaluate", None, "needs spec.evaluate"),
         ("models.0.endpoint.url", "teacher:8080", "should match"),
+        ("models.0.endpoint", None, "exactly one of endpoint and server"),
+        ("models.0.server", {"model": {"uri": "hf://a/b"}}, "exactly one of endpoint and server"),
     ],
 )
 def test_a_spec_that_breaks_a_rule_is_refused_with_a_sentence(
@@ -122,6 +124,13 @@ def test_a_run_on_a_published_dataset_needs_no_model_and_no_teacher(api_server: 
     assert stored is not None
     assert not {"models", "teacher"} & set(stored["spec"])
     assert stored["spec"]["curate"]["dataset"]["fields"] == {"layout": "Columns", "id": ""}
+
+
+def test_a_teacher_that_the_run_serves_itself_needs_no_terms(api_server: Kube, namespace: str) -> None:
+    served = [{"name": "big", "server": {"model": {"uri": "hf://a/b"}}}]
+    api_server.apply(a_run(namespace, models=served, teacher="big"))
+    forbidden = [{**served[0], "terms": {"trainingPermitted": False, "reference": "https://example.com"}}]
+    assert "do not permit training" in api_server.refusal(a_run(namespace, models=forbidden, teacher="big"))
 
 
 def test_an_unknown_field_is_refused_by_name(api_server: Kube, namespace: str) -> None:

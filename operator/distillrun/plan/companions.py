@@ -99,8 +99,9 @@ def model_of(server: ModelServer) -> dict[str, object]:
 
 
 def named(run: str, spec: Spec, label: str) -> Companion:
-    """The companion of that label. Raises StopIteration where the run has none."""
-    return next(each for stage in callers(label) for each in needed(run, spec, stage) if each.label == label)
+    """The companion of that label. Raises LookupError where the run has none."""
+    found = {each.label: each for stage in callers(label) for each in needed(run, spec, stage)}
+    return found[label]
 
 
 def callers(label: str) -> tuple[StageName, ...]:

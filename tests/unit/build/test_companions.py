@@ -10,6 +10,7 @@ from distillrun.build.objects import build
 from distillrun.plan.model import Network, Run, Want
 from tests.unit.builders import SETTINGS, run, spec
 from tests.unit.plan.test_companions import CODE, GRADED
+from tests.unit.plan.test_served_models import NAME, served
 
 POD = {"distillrun.dev/run-uid": "run-uid", "distillrun.dev/stage": "sandbox"}
 ISOLATED = replace(SETTINGS, network=Network("distillrun-system", metrics_from=("monitoring",)))
@@ -112,3 +113,56 @@ def test_a_stage_reaches_the_sandbox_where_it_has_code_judged() -> None:
         assert (rule in policy(stage)["egress"]) is reaches
     plain = build(Want("NetworkPolicy", "isolation", "s1-curate", stage="curate"), run(), ISOLATED)["spec"]
     assert rule not in plain["egress"]
+
+
+# -- a model that the run serves itself ------------------------------------------------------------
+
+SERVED = run(spec=spec(**served(pod={"resources": {"limits": {"memory": "200Gi"}}, "nodeSelector": {"a": "b"}})))
+
+
+def of_model(kind: str, role: str, a_run: Run = SERVED) -> dict[str, Any]:
+    want = Want(kind, role, NAME, companion="model-big", image="registry.test/serve:1")  # type: ignore[arg-type]
+    return build(want, a_run, ISOLATED)
+
+
+def test_a_model_is_served_by_the_serve_image_with_its_gpus_its_secret_and_no_other() -> None:
+    made = of_model("Deployment", "companion")["spec"]
+    pod = made["template"]["spec"]
+    [container] = pod["containers"]
+    assert made["replicas"] == 2
+    assert container["image"] == "registry.test/serve:1"
+    assert container["command"][2] == "distillstages.serve"
+    assert container["resources"]["limits"] == {"memory": "200Gi", "nvidia.com/gpu": "4"}
+    assert container["envFrom"] == [{"secretRef": {"name": "hub"}}]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert {"name": "config", "configMap": {"name": NAME}} in pod["volumes"]
+    assert pod["nodeSelector"] == {"a": "b"}
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_only_a_server_whose_model_is_on_the_claim_mounts_it_and_cannot_write_to_it() -> None:
+    assert "persistentVolumeClaim" not in json.dumps(of_model("Deployment", "companion"))
+    local = run(spec=spec(**served(model={"uri": "file:///mnt/distillrun/models/big"})))
+    pod = of_model("Deployment", "companion", local)["spec"]["template"]["spec"]
+    assert "persistentVolumeClaim" in json.dumps(pod["volumes"])
+    [mount] = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "artifacts"]
+    assert mount["readOnly"] is True
+
+
+def test_a_model_server_is_called_by_its_runs_curation_alone_and_leaves_to_where_its_model_is() -> None:
+    made = of_model("NetworkPolicy", "isolation")["spec"]
+    [metrics, calls] = made["ingress"]
+    assert metrics["ports"] == [{"protocol": "TCP", "port": 9400}]
+    assert calls["from"][0]["podSelector"]["matchExpressions"][0]["values"] == ["curate"]
+    assert calls["ports"] == [{"protocol": "TCP", "port": 8000}]
+    assert [rule["ports"][0]["port"] for rule in made["egress"]] == [53, 443]
+    local = run(spec=spec(**served(model={"uri": "file:///mnt/distillrun/models/big"})))
+    assert len(of_model("NetworkPolicy", "isolation", local)["spec"]["egress"]) == 1
+
+
+def test_curation_reaches_the_server_of_its_teacher() -> None:
+    made = build(Want("NetworkPolicy", "isolation", "s1-curate", stage="curate"), SERVED, ISOLATED)["spec"]
+    labels = {"distillrun.dev/run-uid": "run-uid", "distillrun.dev/stage": "model-big"}
+    rule = {"to": [{"podSelector": {"matchLabels": labels}}], "ports": [{"protocol": "TCP", "port": 8000}]}
+    assert made["egress"][1:] == [rule]
