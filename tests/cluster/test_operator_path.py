@@ -121,6 +121,32 @@ def test_code_is_judged_by_a_sandbox_that_is_there_before_curations_job_and_gone
     assert stage(api_server.status("s1", namespace), "curate")["state"] == "Succeeded"
 
 
+def test_a_teacher_that_the_run_serves_itself_answers_before_curations_job_is_made_and_is_gone_after_it(
+    api_server: Kube, namespace: str, operator: OperatorProcess, kubelet: PretendKubelet
+) -> None:
+    served = [{"name": "big", "server": {"model": {"uri": "hf://a/b"}, "replicas": 2, "engine": {"tensorParallel": 4}}}]
+    api_server.apply(a_run(namespace, models=served, teacher="big"))
+    kubelet.start("curate", attempt=0)
+    assert api_server.list("pods", namespace, "distillrun.dev/stage=model-big") == []
+    kubelet.end("curate", attempt=0, outcome="Absent")
+    kubelet.start("model-big", attempt=None, count=2)
+    [pod] = kubelet.pods("curate")
+    [config] = [volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if volume["name"] == "config"]
+    written = api_server.get("configmap", config, namespace)
+    assert written is not None
+    [service] = api_server.list("services", namespace, "distillrun.dev/stage=model-big")
+    assert f"http://{service['metadata']['name']}.{namespace}.svc:8000/v1" in written["data"]["stage.yaml"]
+    kubelet.succeed("curate", accepted=9)
+
+    def left() -> str:
+        chosen = "distillrun.dev/stage=model-big"
+        return api_server.must("get", "deployments,services,pods", "-n", namespace, "-l", chosen, "-o", "name")
+
+    wait_for("the servers to be gone", lambda: not left())
+    status = until(api_server, namespace, "the bill", lambda s: "servers" not in stage(s, "curate").get("cost", {}))
+    assert float(stage(status, "curate")["cost"]["gpuSeconds"]) > 0
+
+
 def test_an_operator_killed_after_every_stage_leaves_a_run_that_its_successor_finishes(
     api_server: Kube, namespace: str, operator: OperatorProcess, kubelet: PretendKubelet
 ) -> None:

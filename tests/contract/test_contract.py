@@ -11,7 +11,7 @@ from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build import pod as pods
 from distillrun.build.objects import build
-from distillrun.plan import outcome, stageconfig
+from distillrun.plan import companions, outcome, stageconfig
 from distillrun.plan.model import STAGES, StageName, Want
 from distillstages.common import config as stage_side
 from distillstages.common import exit as stage_exit
@@ -76,6 +76,21 @@ def test_every_stage_reads_what_the_operator_writes(stage: StageName, given: dic
     for key, value in written.items():
         if not isinstance(value, dict | list):
             assert known[key] == value, key
+
+
+def test_the_serve_program_reads_what_the_operator_writes_for_a_model_that_the_run_serves_itself() -> None:
+    given = spec(models=[{"name": "big", "server": {"model": {"uri": "hf://a/b", "revision": "c" * 40}}}], teacher="big")
+    whole = Spec.model_validate(given)
+    [server] = companions.needed("s1", whole, "curate")
+    config = stageconfig.model_server_config(run(spec=given), whole, server)
+    read = stage_side.parse(yaml.safe_dump(config)).serve
+    assert read is not None
+    assert (read.model, read.revision, read.served_model_name, read.port) == ("hf://a/b", "c" * 40, "big", 8000)
+    asked = stageconfig.stage_config(run(spec=given), whole, "curate", "f" * 64, 1, INPUTS)
+    curate = stage_side.parse(yaml.safe_dump(asked)).curate
+    assert curate is not None
+    assert curate.teacher is not None
+    assert (curate.teacher.url, curate.teacher.model) == (f"{server.url('team')}/v1", "big")
 
 
 def test_a_layout_reaches_every_stage_that_reads_rows_of_it() -> None:
