@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from distillstages.common import identity, layouts, rowtext, sources, tracerows
 from distillstages.common.blocks import DatasetToResolve, InputToResolve
+from distillstages.common.codetests import Unusable
 from distillstages.common.exit import DataFault, StageError
 from distillstages.resolve.pins import pin
 
@@ -52,8 +53,11 @@ def _check(given: Input, revision: str | None) -> int | None:
         if isinstance(source, InputToResolve):
             if number == 1:
                 rowtext.missing(row, place, layouts.columns(source.fields))
-            sources.question_of(source, place, row)
-            usable += 1
+            tests = sources.question_of(source, place, row).tests
+            if isinstance(tests, Unusable):  # curation leaves it out and counts it; an evaluation refuses it
+                refused = refused or DataFault(f"{place}: {tests.detail}", reason=tests.reason)
+            else:
+                usable += 1
             continue
         if number == 1:
             rowtext.missing(row, place, tracerows.columns(source.fields), least=1)
