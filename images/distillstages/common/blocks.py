@@ -159,9 +159,11 @@ class Generate(Model):
 
 
 class Sandbox(Model):
-    """The service that judges code (sandbox/service.py); `url` ends before /judge."""
+    """The service that judges code (sandbox/service.py); `url` ends before /judge. It counts as away once nobody was
+    answered for `patience_seconds`."""
 
     url: Annotated[str, Field(pattern=r"^https?://.+")]
+    patience_seconds: Annotated[float, Field(gt=0)] = 600.0
 
 
 class Verify(Model):

@@ -32,7 +32,7 @@ class Grader:
 
     def __init__(self, sandbox: blocks.Sandbox | None, *, timeout_seconds: float = 5.0) -> None:
         self._verifier = Verifier(timeout_seconds=timeout_seconds)
-        self._sandbox = Sandbox(sandbox.url, cpu_seconds=timeout_seconds) if sandbox else None
+        self._sandbox = Sandbox(sandbox, cpu_seconds=timeout_seconds) if sandbox else None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from distillstages.common import reasons
+from distillstages.common import blocks, reasons
 from distillstages.common.codetests import Tests
 from distillstages.common.exit import ConfigFault, Temporary
 from distillstages.common.verify import Verdict
@@ -56,21 +56,20 @@ class _Away(Exception):
 
 
 class Sandbox:
-    """Asks one service, `concurrency` submissions at a time. `cpu_seconds`: of a case. Once nobody was answered for
-    `patience_seconds`, it counts as away. Use as an async context manager. Raises ConfigFault for what is no URL."""
+    """Asks one service, `concurrency` submissions at a time. `cpu_seconds`: of a case. Use as an async context manager.
+    Raises ConfigFault for what is no URL."""
 
     def __init__(
         self,
-        url: str,
+        config: blocks.Sandbox,
         *,
         cpu_seconds: float = 5.0,
         concurrency: int = 16,
-        patience_seconds: float = 600.0,
         pause_seconds: float = 0.5,
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = config.url.rstrip("/")
         self._cpu_seconds = min(cpu_seconds, _MOST_CASE_SECONDS)
-        self._patience = patience_seconds
+        self._patience = config.patience_seconds
         self._pause = pause_seconds
         self._answered_at = float("-inf")
         self._places = asyncio.Semaphore(concurrency)
