@@ -36,6 +36,7 @@ _REASONS: Final = {
     "Forbidden": reasons.FORBIDDEN,
 }
 # The service's own bounds (sandbox/requests.py), and how many times a case's limit all cases together may take.
+_LEAST_CASE_SECONDS: Final = 0.1
 _MOST_CASE_SECONDS: Final = 60.0
 _MOST_TOTAL_SECONDS: Final = 600.0
 _CASES_AT_LIMIT: Final = 60
@@ -68,7 +69,7 @@ class Sandbox:
         pause_seconds: float = 0.5,
     ) -> None:
         self.url = config.url.rstrip("/")
-        self._cpu_seconds = min(cpu_seconds, _MOST_CASE_SECONDS)
+        self._cpu_seconds = max(_LEAST_CASE_SECONDS, min(cpu_seconds, _MOST_CASE_SECONDS))
         self._patience = config.patience_seconds
         self._pause = pause_seconds
         self._answered_at = float("-inf")
