@@ -158,14 +158,6 @@ class Generate(Model):
     system_prompt: str | None = None
 
 
-class Sandbox(Model):
-    """The service that judges code (sandbox/service.py); `url` ends before /judge. It counts as away once nobody was
-    answered for `patience_seconds`."""
-
-    url: Annotated[str, Field(pattern=r"^https?://.+")]
-    patience_seconds: Annotated[float, Field(gt=0)] = 600.0
-
-
 class Verify(Model):
     """Limits of the answer check, CPU seconds an answer; of code, a test."""
 
@@ -203,6 +195,14 @@ class Select(Model):
     preselect: list[Preselect] = []
 
 
+class Sandbox(Model):
+    """The service that judges code (sandbox/service.py); `url` ends before /judge. It counts as away once nobody was
+    answered for `patience_seconds`."""
+
+    url: Annotated[str, Field(pattern=r"^https?://.+")]
+    patience_seconds: Annotated[float, Field(gt=0)] = 600.0
+
+
 class Curate(Model):
     """The block of the curate stage: either `sources` that a `teacher` is asked, or a `dataset` that is converted.
     `sandbox` null: no question may be judged by tests."""
@@ -212,10 +212,10 @@ class Curate(Model):
     dataset: Dataset | None = None
     generate: Generate = Generate()
     verify: Verify = Verify()
-    sandbox: Sandbox | None = None
     decontaminate: Decontaminate = Decontaminate()
     deduplicate: Deduplicate = Deduplicate()
     select: Select = Select()
+    sandbox: Sandbox | None = None
 
     @model_validator(mode="after")
     def _sources_or_dataset(self) -> Self:
@@ -350,9 +350,9 @@ class Evaluate(Model):
     models: Annotated[list[EvaluatedModel], Field(min_length=1)]
     benchmarks: Annotated[list[Benchmark], Field(min_length=1)]
     engine: Engine = Engine()
+    sandbox: Sandbox | None = None
     trace_format: TraceFormat = "Think"
     system_prompt: str | None = None
-    sandbox: Sandbox | None = None
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -68,7 +68,7 @@ class Question:
     instruction: str = ""
 
     @property
-    def own_text(self) -> str:
+    def own_words(self) -> str:
         """The question as the data has it: what is compared with other questions, for all of a layout share the
         instruction."""
         return self.question.removesuffix(self.instruction)
@@ -127,7 +127,14 @@ def question_of(source: SourceLike, where: str, row: Mapping[str, Any]) -> Quest
     key = key_of(source.name, parts.question)
     own = text_of(row, source.fields.id, where, "id", "an id") if source.fields.id else key
     return Question(
-        key, own, source.name, parts.question, parts.reference, parts.choices, parts.tests, parts.instruction
+        key,
+        own,
+        source.name,
+        parts.question,
+        parts.reference,
+        parts.choices,
+        tests=parts.tests,
+        instruction=parts.instruction,
     )
 
 
