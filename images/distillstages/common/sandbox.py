@@ -44,12 +44,14 @@ _LONGEST_PAUSE_SECONDS: Final = 5.0
 # No program may run for so long, and nobody waits for so long in the service's queue.
 _ANSWER_SECONDS: Final = 3600.0
 # A node that vanishes closes no connection: after a minute without a sign the kernel does.
-_KEEPALIVE: Final = (
+_KEEPALIVE: Final = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-)
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)
+    ),
+]
 
 
 class _Away(Exception):

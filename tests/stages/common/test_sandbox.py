@@ -17,8 +17,9 @@ from distillstages.common.exit import ConfigFault, Temporary
 from distillstages.common.grading import Grader, require_sandbox
 from distillstages.common.layouts import parts_of
 from distillstages.common.sandbox import Sandbox
-from distillstages.common.sources import Question
+from distillstages.common.sources import Question, read_questions
 from distillstages.common.verify import Verdict
+from hack.bench.measure_sandbox import FILE, problems
 from tests.stages.curate.fake_teacher import Raw
 from tests.stages.sandboxes import sandbox
 
@@ -105,6 +106,20 @@ def test_a_row_of_human_eval_is_judged_by_its_check_with_the_prompt_s_imports(ur
     )
     assert good.accepted, good
     assert bad.reason == "TestsFailed"
+
+
+@pytest.mark.skipif(not FILE.exists(), reason="the shared data is not here")
+def test_human_eval_s_own_solutions_pass_when_they_are_given_as_answers(url: str) -> None:
+    source = blocks.Source(name="humaneval", uri=FILE.as_uri(), fields=Fields(layout="HumanEval", id="task_id"))
+    questions = {asked.id: asked for asked in read_questions(source)}
+    assert len(questions) == 164
+    # 10 and 38 have a helper before the function that is asked for, which answers need not repeat.
+    for problem in [p for p in problems() if p.name in ("HumanEval/10", "HumanEval/38", "HumanEval/100")]:
+        asked = questions[problem.name]
+        assert isinstance(asked.tests, Tests)
+        function = problem.solution[len(asked.tests.header) :]
+        right, wrong = graded(url, asked, fenced(function), fenced(function.replace("return ", "return not ")))
+        assert (right.accepted, wrong.accepted) == (True, False), (problem.name, right, wrong)
 
 
 def test_the_cases_of_later_requests_count_as_well(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
