@@ -76,7 +76,10 @@ def largest_spec() -> dict[str, Any]:
     spec["train"]["deepspeed"]["zeroStage"] = 3
     for each in (*spec["curate"]["sources"], *spec["evaluate"]["benchmarks"]):
         each["fields"] |= {"layout": "MultipleChoice"}
-        each["fields"].pop("input")
+        for other in ("input", "tests", "starterCode", "entryPoint"):
+            each["fields"].pop(other)
+    for benchmark in spec["evaluate"]["benchmarks"]:
+        benchmark["grader"] = "MultipleChoice"
     spec["curate"]["select"]["strategy"] = "S1"
     sources = [source["name"] for source in spec["curate"]["sources"]]
     for each, name in zip(spec["curate"]["select"]["preselect"], reversed(sources), strict=True):

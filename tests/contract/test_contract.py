@@ -111,6 +111,16 @@ def test_a_layout_reaches_every_stage_that_reads_rows_of_it() -> None:
         assert read[0].fields.model_dump(by_alias=True, exclude_none=True, mode="json") == EXAM_FIELDS
 
 
+def test_a_layout_of_code_reaches_the_stages_that_read_sources() -> None:
+    fields = {"layout": "CodeTests", "question": "task", "tests": "io", "starterCode": "stub", "id": "n"}
+    given = spec(curate={"sources": [{"name": "apps", "uri": "s3://b/apps.jsonl", "fields": fields}]})
+    stages: list[StageName] = ["resolve", "curate"]
+    for stage in stages:
+        config = stageconfig.stage_config(run(spec=given), Spec.model_validate(given), stage, "f" * 64, 1, INPUTS)
+        read = getattr(stage_side.parse(yaml.safe_dump(config)), stage).sources[0].fields
+        assert read.model_dump(by_alias=True, exclude_none=True, mode="json") == {**fields, "answerIs": "Auto"}
+
+
 def test_both_sides_agree_on_exit_codes() -> None:
     assert {stage_exit.Exit.USAGE, stage_exit.Exit.DATA, stage_exit.Exit.CONFIG} == outcome.PERMANENT
     assert stage_exit.Exit.TEMPORARY == outcome.TEMPORARY

@@ -51,12 +51,15 @@ class Fields(Model):
     """How rows are laid out, and the names of their columns; null: the layout's own (layouts.py). `choices`: one column
     that holds all of them, or one for each. `id` null: rows are named by a hash of source and question."""
 
-    layout: Literal["Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice"] = "Columns"
+    layout: Literal["Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice", "CodeTests", "HumanEval"] = "Columns"
     question: str | None = None
     answer: str | None = None
     input: str | None = None
     choices: tuple[str, ...] | None = None
     answer_is: Literal["Auto", "Letter", "Index", "IndexFromOne", "Text"] = "Auto"
+    tests: str | None = None
+    starter_code: str | None = None
+    entry_point: str | None = None
     id: str | None = None
 
 
@@ -156,7 +159,7 @@ class Generate(Model):
 
 
 class Verify(Model):
-    """Limits of the answer check, seconds an answer."""
+    """Limits of the answer check, CPU seconds an answer; of code, a test."""
 
     timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
     wrong: Literal["Reject", "Keep"] = "Reject"
@@ -193,13 +196,16 @@ class Select(Model):
 
 
 class Sandbox(Model):
-    """The judge of code (sandbox/service.py): POST {url}/judge."""
+    """The service that judges code (sandbox/service.py); `url` ends before /judge. It counts as away once nobody was
+    answered for `patience_seconds`."""
 
     url: Annotated[str, Field(pattern=r"^https?://.+")]
+    patience_seconds: Annotated[float, Field(gt=0)] = 600.0
 
 
 class Curate(Model):
-    """The block of the curate stage: either `sources` that a `teacher` is asked, or a `dataset` that is converted."""
+    """The block of the curate stage: either `sources` that a `teacher` is asked, or a `dataset` that is converted.
+    `sandbox` null: no question may be judged by tests."""
 
     teacher: Teacher | None = None
     sources: list[Source] = []
@@ -297,7 +303,7 @@ class EvaluatedModel(Model):
 
 
 class Benchmark(Model):
-    """A set of questions with answers, how they are asked, and whether the answers are mathematics or letters."""
+    """A set of questions with answers, how they are asked, and whether the answers are mathematics, letters or code."""
 
     name: Name
     uri: Uri
@@ -309,7 +315,16 @@ class Benchmark(Model):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: PositiveInt = 32768
-    grader: Literal["Math", "MultipleChoice"] = "Math"
+    grader: Literal["Math", "MultipleChoice", "Code"] = "Math"
+
+    @model_validator(mode="after")
+    def _code_has_tests(self) -> Self:
+        if (self.grader == "Code") != (self.fields.layout in ("CodeTests", "HumanEval")):
+            raise ValueError(
+                f"benchmark {self.name!r} has grader {self.grader} and layout {self.fields.layout}, but grader Code "
+                "goes with the layouts CodeTests and HumanEval, and they with it"
+            )
+        return self
 
 
 class Engine(Model):
@@ -330,7 +345,7 @@ class ServeEngine(Model):
 
 
 class Evaluate(Model):
-    """The block of the evaluate stage."""
+    """The block of the evaluate stage. `sandbox` null: no benchmark may have grader Code."""
 
     models: Annotated[list[EvaluatedModel], Field(min_length=1)]
     benchmarks: Annotated[list[Benchmark], Field(min_length=1)]
@@ -343,6 +358,8 @@ class Evaluate(Model):
     def _names_are_unique(self) -> Self:
         unique([m.name for m in self.models], "model")
         unique([b.name for b in self.benchmarks], "benchmark")
+        if self.sandbox is None and (code := [b.name for b in self.benchmarks if b.grader == "Code"]):
+            raise ValueError(f"benchmark {code[0]!r} has grader Code, which needs sandbox.url: no sandbox is given")
         return self
 
 

@@ -7,6 +7,8 @@
 | Messages       | first user turn of column `messages`       | the reply to it, or a column that is mapped |
 | Alpaca         | columns `instruction` and `input`          | column `output`                             |
 | MultipleChoice | column `question`, column(s) `choices`     | column `answer`, as a letter                |
+| CodeTests      | column `question`, and `starter_code`      | tests in column `input_output`              |
+| HumanEval      | column `prompt`                            | tests in columns `test` and `entry_point`   |
 
 The names of the columns are the layouts' own; each may be mapped to another. Whatever a row holds, nothing but
 DataFault is raised.
@@ -17,13 +19,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from distillstages.common import choicerows, reasons, traceformat
+from distillstages.common import choicerows, coderows, reasons, traceformat
 from distillstages.common.answers import reference_of
 from distillstages.common.blocks import Fields
+from distillstages.common.codetests import Tests, Unusable
 from distillstages.common.exit import DataFault
 from distillstages.common.rowtext import as_text, brief, is_nothing, nested, text_of, value_of
 
-_QUESTION: Final = {"ShareGPT": "conversations", "Messages": "messages", "Alpaca": "instruction"}
+_QUESTION: Final = {
+    "ShareGPT": "conversations",
+    "Messages": "messages",
+    "Alpaca": "instruction",
+    "HumanEval": "prompt",
+}
 _ANSWER: Final = {"Alpaca": "output", "ShareGPT": "", "Messages": ""}
 _KEYS: Final = {"ShareGPT": ("from", "value"), "Messages": ("role", "content")}
 _ROLES: Final = {
@@ -34,11 +42,14 @@ _ROLES: Final = {
 
 
 class Parts(NamedTuple):
-    """A row's question, its reference answer, and how many choices it offers (0: it is no multiple choice)."""
+    """A row's question, its reference answer, how many choices it offers (0: it is no multiple choice), the tests that
+    judge it instead of the reference, and the end of the question that is our instruction."""
 
     question: str
     reference: str
     choices: int = 0
+    tests: Tests | Unusable | None = None
+    instruction: str = ""
 
 
 class Turn(NamedTuple):
@@ -50,6 +61,8 @@ class Turn(NamedTuple):
 
 def columns(fields: Fields) -> tuple[str, ...]:
     """The names of the columns that every row must have."""
+    if fields.layout in coderows.LAYOUTS:
+        return tuple(name for name in (question_column(fields), *coderows.columns(fields), fields.id) if name)
     needed = [question_column(fields), answer_column(fields), fields.input, fields.id]
     if fields.layout == "MultipleChoice":
         needed += choicerows.columns(fields)
@@ -72,7 +85,11 @@ def parts_of(fields: Fields, row: Mapping[str, Any], where: str) -> Parts:
     column = question_column(fields)
     if fields.layout == "MultipleChoice":
         question = text_of(row, column, where, "question", "a question")
-        return Parts(*choicerows.read(fields, question, answer_column(fields), row, where))
+        asked, letter, number = choicerows.read(fields, question, answer_column(fields), row, where)
+        return Parts(asked, letter, number, instruction=f"\n\n{choicerows.INSTRUCTION}")
+    if fields.layout in coderows.LAYOUTS:
+        found = coderows.read(fields, text_of(row, column, where, "question", "a question"), row, where)
+        return Parts(found.question, found.reference, tests=found.tests, instruction=found.instruction)
     if fields.layout in _KEYS:
         value = value_of(row, column, where, "question", "a conversation")
         conversation = turns(fields.layout, value, f"{where}: field {column!r}")

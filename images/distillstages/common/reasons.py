@@ -43,6 +43,10 @@ BATCH_NOT_DIVISIBLE: Final = "BatchNotDivisible"
 CHECKPOINTS_DAMAGED: Final = "CheckpointsDamaged"
 DATASET_NOT_FOUND: Final = "DatasetNotFound"
 
+# Of stages that have code judged
+SANDBOX_MISSING: Final = "SandboxMissing"
+SANDBOX_UNAVAILABLE: Final = "SandboxUnavailable"
+
 # evaluate, serve
 MODEL_NOT_FOUND: Final = "ModelNotFound"
 ENGINE_FAILED: Final = "EngineFailed"
@@ -59,6 +63,14 @@ VERIFY_FAILED: Final = "VerifyFailed"
 CONTENT_FILTERED: Final = "ContentFiltered"
 REQUEST_REFUSED: Final = "RequestRefused"
 REQUEST_FAILED: Final = "RequestFailed"
+# … and those of code; all but the first two are the sandbox's verdicts.
+NO_CODE: Final = "NoCode"
+TESTS_FAILED: Final = "TestsFailed"
+RUNTIME_ERROR: Final = "RuntimeError"
+TIME_LIMIT: Final = "TimeLimit"
+MEMORY_LIMIT: Final = "MemoryLimit"
+OUTPUT_LIMIT: Final = "OutputLimit"
+FORBIDDEN: Final = "Forbidden"
 
 # Reasons for which a row of a published dataset is left out, besides Malformed, Truncated, FieldMissing and RowBroken
 NO_THINKING: Final = "NoThinking"
@@ -70,3 +82,6 @@ NEAR_DUPLICATE: Final = "NearDuplicate"
 CONTAMINATED: Final = "Contaminated"
 NOT_DRAWN: Final = "NotDrawn"
 NOT_SELECTED: Final = "NotSelected"
+NO_TESTS: Final = "NoTests"
+TESTS_UNREADABLE: Final = "TestsUnreadable"
+TESTS_TOO_LARGE: Final = "TestsTooLarge"

@@ -17,6 +17,7 @@ from typing import IO, Any, Final, Protocol
 
 from distillstages.common import hub, identity, layouts, reasons
 from distillstages.common.blocks import Fields
+from distillstages.common.codetests import Tests, Unusable
 from distillstages.common.exit import DataFault, Temporary
 from distillstages.common.rowtext import brief, text_of
 
@@ -54,7 +55,8 @@ class SourceLike(Located, Protocol):
 class Question:
     """One question. `id` is the row's own where a field is mapped to it, else `key`; `key` is a hash of source and
     question, 32 hex digits, stable across runs. `reference` is the reference answer, never empty; `choices`: how
-    many the question offers, the reference being the letter of one (0: it is no multiple choice)."""
+    many the question offers, the reference being the letter of one (0: it is no multiple choice). `tests` judge an
+    answer instead of the reference. `instruction`: the end of the question that a layout has added."""
 
     key: str
     id: str
@@ -62,6 +64,14 @@ class Question:
     question: str
     reference: str
     choices: int = 0
+    tests: Tests | Unusable | None = None
+    instruction: str = ""
+
+    @property
+    def own_words(self) -> str:
+        """The question as the data has it: what is compared with other questions, for all of a layout share the
+        instruction."""
+        return self.question.removesuffix(self.instruction)
 
 
 def key_of(source: str, question: str) -> str:
@@ -113,10 +123,19 @@ def question_of(source: SourceLike, where: str, row: Mapping[str, Any]) -> Quest
     """The question of a row, by the source's layout and mapping. `where` names file and row in messages.
 
     Raises DataFault: FieldMissing, RowBroken."""
-    question, reference, choices = layouts.parts_of(source.fields, row, where)
-    key = key_of(source.name, question)
+    parts = layouts.parts_of(source.fields, row, where)
+    key = key_of(source.name, parts.question)
     own = text_of(row, source.fields.id, where, "id", "an id") if source.fields.id else key
-    return Question(key, own, source.name, question, reference, choices)
+    return Question(
+        key,
+        own,
+        source.name,
+        parts.question,
+        parts.reference,
+        parts.choices,
+        tests=parts.tests,
+        instruction=parts.instruction,
+    )
 
 
 def rows(source: Located) -> Iterator[tuple[str, int, Mapping[str, Any]]]:

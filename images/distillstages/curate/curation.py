@@ -16,9 +16,9 @@ from distillstages.common.artifacts import PARTIAL
 from distillstages.common.blocks import Curate
 from distillstages.common.exit import ConfigFault, DataFault, Temporary, Terminated
 from distillstages.common.files import storage_errors
+from distillstages.common.grading import Grader, require_sandbox
 from distillstages.common.progress import Progress
 from distillstages.common.sources import Question, read_questions, unique
-from distillstages.common.verify import Verifier
 from distillstages.common.worker import Context
 from distillstages.curate import dataset, mixture, selection
 from distillstages.curate.backoff import Backoff
@@ -121,6 +121,7 @@ class Curation:
             pools += found
             repetitions += repeated
         self.funnel.add("read", "questions", len(pools) + repetitions, {reasons.DUPLICATE: repetitions})
+        require_sandbox(pools, self.config.sandbox)
         pools, self.filtered = screen(pools, self.config.deduplicate, self.config.decontaminate, self.funnel)
         drawn = self._draw(pools)
         if not drawn:
@@ -180,10 +181,11 @@ class Curation:
             answered=self.journal.successes,
             remaining=lambda: self.wanted - self.recorded,
         )
-        async with teacher, Verifier(timeout_seconds=self.config.verify.timeout_seconds) as verifier:
+        timeout = self.config.verify.timeout_seconds
+        async with teacher, Grader(self.config.sandbox, timeout_seconds=timeout) as grader:
             async with asyncio.TaskGroup() as background:
                 helpers = [background.create_task(self._watch_claim())]
-                helpers += [background.create_task(self._judge(queue, verifier)) for _ in range(_JUDGES)]
+                helpers += [background.create_task(self._judge(queue, grader)) for _ in range(_JUDGES)]
                 drain = background.create_task(self._drain_limit())
                 async with asyncio.TaskGroup() as askers:
                     askers.create_task(self._judge_again(unjudged, queue))
@@ -214,23 +216,22 @@ class Curation:
         for key in keys:
             await queue.put(key)
 
-    async def _judge(self, queue: asyncio.Queue[Key], verifier: Verifier) -> None:
+    async def _judge(self, queue: asyncio.Queue[Key], grader: Grader) -> None:
         while True:
             key = await queue.get()
             answer = self.journal.read(key)
-            reason, detail = await self._verdict(answer, verifier)
+            reason, detail = await self._verdict(answer, grader)
             await self.journal.judge(key, reason, detail)
             self.tally[reason] += 1
             self._show()
             queue.task_done()
 
-    async def _verdict(self, answer: Answer, verifier: Verifier) -> tuple[str | None, str]:
+    async def _verdict(self, answer: Answer, grader: Grader) -> tuple[str | None, str]:
         trace = trace_of(answer)
         fault = fault_of(answer, trace)
         if fault:
             return fault
-        question = self.by_key[answer.key]
-        verdict = await verifier.verdict(question.reference, trace.response, question.choices)
+        verdict = await grader.verdict(self.by_key[answer.key], trace.response)
         return verdict.reason, verdict.detail
 
     async def _watch_claim(self) -> None:

@@ -1,4 +1,5 @@
-"""What is left out before the teacher is asked: questions that repeat others, and those that benchmarks ask too."""
+"""What is left out before the teacher is asked: questions whose tests cannot be used, those that repeat others, and
+those that benchmarks ask too. Compared is what the data asks, without the instruction that its layout adds."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 from distillstages.common import reasons
 from distillstages.common.blocks import Decontaminate, Deduplicate
+from distillstages.common.codetests import Unusable
 from distillstages.common.sources import Question, read_questions
 from distillstages.curate import deduplicate
 from distillstages.curate.decontaminate import Benchmarks
@@ -34,7 +36,7 @@ def benchmarks_of(config: Decontaminate) -> Benchmarks:
     somebody trusts its score. Raises DataFault, Temporary."""
     benchmarks = Benchmarks(config.words)
     for source in config.against:
-        number = benchmarks.add(source.name, (q.question for q in read_questions(source)))
+        number = benchmarks.add(source.name, (q.own_words for q in read_questions(source)))
         _log.info("benchmark read", extra={"fields": {"benchmark": source.name, "questions": number}})
     return benchmarks
 
@@ -53,6 +55,8 @@ def screen(
         questions = [q for q, why in zip(questions, verdicts, strict=True) if not why]
         filtered.extend(out)
 
+    if any(q.tests is not None for q in questions):
+        step("tests", lambda asked: [q.tests if isinstance(q.tests, Unusable) else None for q in asked])
     if once.exact:
         step("deduplicate", _repeated)
     if clean.against:
@@ -70,7 +74,7 @@ def _repeated(questions: list[Question]) -> list[Why | None]:
 
 
 def _nearly_repeated(questions: list[Question], threshold: float) -> list[Why | None]:
-    earlier = deduplicate.near([q.question for q in questions], threshold)
+    earlier = deduplicate.near([q.own_words for q in questions], threshold)
     return [None if i is None else (reasons.NEAR_DUPLICATE, _same_as(questions[i])) for i in earlier]
 
 
@@ -79,5 +83,5 @@ def _same_as(earlier: Question) -> str:
 
 
 def _overlap(benchmarks: Benchmarks, question: Question) -> Why | None:
-    found = benchmarks.overlap(question.question)
+    found = benchmarks.overlap(question.own_words)
     return (reasons.CONTAMINATED, f"{found.benchmark}: {found.words}") if found else None

@@ -18,6 +18,13 @@ _MAY_BE_KEPT: Final = frozenset(
         reasons.UNVERIFIABLE_REFERENCE,
         reasons.VERIFY_TIMEOUT,
         reasons.VERIFY_FAILED,
+        reasons.NO_CODE,
+        reasons.TESTS_FAILED,
+        reasons.RUNTIME_ERROR,
+        reasons.TIME_LIMIT,
+        reasons.MEMORY_LIMIT,
+        reasons.OUTPUT_LIMIT,
+        reasons.FORBIDDEN,
     }
 )
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from distillstages.common import letters, reasons
-from distillstages.common.blocks import Benchmark
+from distillstages.common.blocks import Benchmark, Sandbox
 from distillstages.common.exit import Terminated
+from distillstages.common.grading import Grader
 from distillstages.common.sources import Question
 from distillstages.common.traceformat import Trace, TraceFormat, default_system_prompt, split
-from distillstages.common.verify import Verifier
 from distillstages.evaluate.chat import Answer, Chat, PromptTooLong, Sampling, Server
 from distillstages.evaluate.records import Journal, Record
 from distillstages.evaluate.scores import PROMPT_TOO_LONG
@@ -33,7 +33,7 @@ class Examination:
         return len(self.questions) * self.benchmark.samples
 
     def choices(self, question: Question) -> int:
-        """Among how many letters an answer chooses, 0: the answers are mathematics."""
+        """Among how many letters an answer chooses, 0: the answers are mathematics, or code."""
         return question.choices or (letters.USUAL if self.benchmark.grader == "MultipleChoice" else 0)
 
     def kept(self, journal: Journal) -> list[Record]:
@@ -88,6 +88,7 @@ class Asker:
         concurrency: int,
         trace_format: TraceFormat,
         system_prompt: str | None,
+        sandbox: Sandbox | None,
         answered: Callable[[Task, Record], None],
         stopping: threading.Event,
     ) -> None:
@@ -95,16 +96,18 @@ class Asker:
         self._concurrency = concurrency
         self._trace_format: TraceFormat = trace_format
         self._system_prompt = system_prompt
+        self._sandbox = sandbox
         self._answered = answered
         self._stopping = stopping
 
     def run(self, tasks: Iterator[Task]) -> None:
-        """Work through all tasks. Raises what stops it: Fault EngineFailed, ConfigFault, Terminated, DiskFull."""
+        """Work through all tasks. Raises what stops it: Fault EngineFailed, ConfigFault, Terminated, DiskFull, Temporary
+        SandboxUnavailable."""
         asyncio.run(self._run(tasks))
 
     async def _run(self, tasks: Iterator[Task]) -> None:
-        async with Chat(self._server, concurrency=self._concurrency) as chat, Verifier() as verifier:
-            workers = {asyncio.create_task(self._work(tasks, chat, verifier)) for _ in range(self._concurrency)}
+        async with Chat(self._server, concurrency=self._concurrency) as chat, Grader(self._sandbox) as grader:
+            workers = {asyncio.create_task(self._work(tasks, chat, grader)) for _ in range(self._concurrency)}
             watch = asyncio.create_task(self._watch())
             at_work = set(workers)
             try:
@@ -123,13 +126,13 @@ class Asker:
             await asyncio.sleep(0.2)
         raise Terminated("asked to stop; the answers so far are kept and the next attempt asks only the rest")
 
-    async def _work(self, tasks: Iterator[Task], chat: Chat, verifier: Verifier) -> None:
+    async def _work(self, tasks: Iterator[Task], chat: Chat, grader: Grader) -> None:
         for task in tasks:  # one iterator for all workers: each takes the next
-            record = await self._record(task, chat, verifier)
+            record = await self._record(task, chat, grader)
             task.journal.append(record)
             self._answered(task, record)
 
-    async def _record(self, task: Task, chat: Chat, verifier: Verifier) -> Record:
+    async def _record(self, task: Task, chat: Chat, grader: Grader) -> Record:
         benchmark = task.examination.benchmark
         prompt = messages(task.question.question, self._trace_format, self._system_prompt)
         sampling = Sampling(benchmark.temperature, benchmark.top_p, benchmark.max_tokens, task.seed)
@@ -138,8 +141,7 @@ class Asker:
         except PromptTooLong:
             return _record(task, Trace("", ""), None, False, reasons.TRUNCATED, Answer("", None, PROMPT_TOO_LONG, 0))
         trace = parts(self._trace_format, answer)
-        choices = task.examination.choices(task.question)
-        verdict = await verifier.verdict(task.question.reference, trace.response, choices)
+        verdict = await grader.verdict(task.question, trace.response, task.examination.choices(task.question))
         reason = verdict.reason
         if not verdict.accepted and answer.finish_reason == "length" and verdict.extracted is None:
             reason = reasons.TRUNCATED

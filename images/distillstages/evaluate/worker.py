@@ -12,6 +12,7 @@ from typing import Any, Final
 from distillstages.common import enginemodel, letters, reasons
 from distillstages.common.artifacts import PARTIAL
 from distillstages.common.blocks import Evaluate, EvaluatedModel
+from distillstages.common.codetests import Unusable
 from distillstages.common.engine import Engine, Launch
 from distillstages.common.enginemetrics import Watch
 from distillstages.common.enginemodel import EngineModel
@@ -66,8 +67,15 @@ def artifact_names(config: Evaluate) -> dict[tuple[str, str], str]:
 
 def examine(benchmark: Any) -> Examination:
     """Read a benchmark's questions; repeated ones are asked once. Raises DataFault, also where letters are graded and
-    a reference is none."""
+    a reference is none, and where code is graded and tests cannot be used: a score is of all questions or of none."""
     questions, duplicates = unique(read_questions(benchmark))
+    for question in questions:
+        if isinstance(question.tests, Unusable):
+            raise DataFault(
+                f"benchmark {benchmark.name!r}: question {question.id} cannot be graded: {question.tests.detail}; take"
+                " it out of the data, or take fewer rows",
+                reason=question.tests.reason,
+            )
     if benchmark.grader == "MultipleChoice":
         for question in questions:
             allowed = letters.LETTERS[: question.choices or letters.USUAL]
@@ -168,6 +176,7 @@ class _Evaluation:
                 concurrency=min(engine_config.max_concurrency, len(tasks)),
                 trace_format=self.config.trace_format,
                 system_prompt=self.config.system_prompt,
+                sandbox=self.config.sandbox,
                 answered=lambda task, record: self._answered(task, model.name, record),
                 stopping=context.stopping,
             )

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from distillstages.common import identity, layouts, rowtext, sources, tracerows
 from distillstages.common.blocks import DatasetToResolve, InputToResolve
+from distillstages.common.codetests import Unusable
 from distillstages.common.exit import DataFault, StageError
 from distillstages.resolve.pins import pin
 
@@ -16,19 +17,20 @@ _FIRST_ROWS: Final = 1000
 _WHOLE_BYTES: Final = 64 << 20
 
 
-def resolve(given: Input) -> dict[str, Any]:
+def resolve(given: Input, *, every_row: bool = False) -> dict[str, Any]:
     """{"name", "revision", "rows"}; `rows` as the stage will use them (after `take`, before shares are drawn), None
-    where counting would mean reading it all. Raises DataFault (SourceNotFound, SourceUnreadable, SourceEmpty,
+    where counting would mean reading it all. `every_row`: one with tests that cannot be used is an error, for an
+    evaluation leaves out none. Raises DataFault (SourceNotFound, SourceUnreadable, SourceEmpty,
     RowBroken, FieldMissing, InputChanged), ConfigFault, Temporary; the sentence names the source and the row."""
     try:
         if given.uri.startswith("hf://"):
             revision = pin(given.uri, given.revision, given.pinned)
-            return {"name": given.name, "revision": revision, "rows": _check(given, revision)}
+            return {"name": given.name, "revision": revision, "rows": _check(given, revision, every_row)}
         filesystem, paths = sources.files(given)
         for expected in (given.pinned, given.revision):
             identity.check(f"source {given.name!r}", given.uri, expected, filesystem, paths)
         # The rows are checked before the contents are hashed: what is wrong with them is known sooner.
-        rows = _check(given, None)
+        rows = _check(given, None, every_row)
         revision = given.pinned or given.revision or identity.of_files(filesystem, paths)
         return {"name": given.name, "revision": revision, "rows": rows}
     except StageError as error:
@@ -37,7 +39,7 @@ def resolve(given: Input) -> dict[str, Any]:
         raise
 
 
-def _check(given: Input, revision: str | None) -> int | None:
+def _check(given: Input, revision: str | None, every_row: bool) -> int | None:
     """Hold the first rows against the mapping; the number of rows where it is known."""
     source = given.model_copy(update={"revision": revision})
     limit = None if _is_small(source) else _FIRST_ROWS
@@ -52,8 +54,13 @@ def _check(given: Input, revision: str | None) -> int | None:
         if isinstance(source, InputToResolve):
             if number == 1:
                 rowtext.missing(row, place, layouts.columns(source.fields))
-            sources.question_of(source, place, row)
-            usable += 1
+            tests = sources.question_of(source, place, row).tests
+            if isinstance(tests, Unusable):  # curation leaves it out and counts it
+                refused = refused or DataFault(f"{place}: {tests.detail}", reason=tests.reason)
+                if every_row:
+                    raise refused
+            else:
+                usable += 1
             continue
         if number == 1:
             rowtext.missing(row, place, tracerows.columns(source.fields), least=1)

@@ -28,7 +28,8 @@ def body(context: Context) -> Mapping[str, Any]:
     assert block is not None
     failed: list[StageError] = []
     curated = [*block.sources, *([block.dataset] if block.dataset else [])]
-    total = 1 + len(curated) + len(block.benchmarks)
+    exams = block.benchmarks
+    total = 1 + len(curated) + len(exams)
     with Progress(context.metrics, unit="inputs", total=total) as progress:
 
         def attempt(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -42,11 +43,11 @@ def body(context: Context) -> Mapping[str, Any]:
                 progress.advance()
 
         found = attempt(lambda: student.resolve(block))
-        entries = [attempt(lambda each=each: data.resolve(each)) for each in (*curated, *block.benchmarks)]  # type: ignore[misc]
+        inputs = [attempt(lambda each=each: data.resolve(each)) for each in curated]  # type: ignore[misc]
+        benchmarks = [attempt(lambda each=each: data.resolve(each, every_row=True)) for each in exams]  # type: ignore[misc]
     if failed:
         raise together(failed)
-    split = len(curated)
-    return message.numbers(found, entries[:split], entries[split:], context.output.uri)
+    return message.numbers(found, inputs, benchmarks, context.output.uri)
 
 
 def together(failed: Sequence[StageError]) -> StageError:

@@ -8,6 +8,7 @@ A submission can therefore write what it likes and end as it likes: it passes by
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,11 +18,15 @@ from distillstages.sandbox import jail, values
 from distillstages.sandbox.process import Child, Limits, Verdict, pump
 
 _SHOWN: Final = 200
+_TOLERANCE: Final = 1e-6
+_DECIMAL: Final = re.compile(r"[-+]?\d{1,30}\.\d{1,30}", re.ASCII)
+_NUMBER: Final = re.compile(r"[-+]?\d{1,30}(?:\.\d{0,30})?(?:[eE][-+]?\d{1,3})?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Io:
-    """Standard input, and the standard output expected of a program. Compared word by word: white space aside."""
+    """Standard input, and the standard output expected of a program. Compared word by word: white space aside, and
+    where a number with a decimal point is expected up to 1e-6, absolute or relative (contests' usual rule)."""
 
     stdin: str
     stdout: str
@@ -29,10 +34,12 @@ class Io:
 
 @dataclass(frozen=True)
 class Call:
-    """Arguments of the entry point and the value expected of it (a tuple equals a list)."""
+    """Arguments of the entry point and the value expected of it, or one of the `alternatives`. A tuple equals a list,
+    and a dict's number its text as a key: JSON has neither."""
 
     arguments: list[Any]
     expected: Any
+    alternatives: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -144,9 +151,24 @@ def _program(submission: Submission, case: Io, seconds: float) -> CaseReport:
         detail = said[-1][:300] if said and child.end.verdict is Verdict.RUNTIME_ERROR else child.end.detail
         return CaseReport(child.end.verdict, detail, child.cpu)
     found = child.output.decode("utf-8", "replace")
-    if found.split() == case.stdout.split():
+    if _same_words(found.split(), case.stdout.split()):
         return CaseReport(Verdict.PASSED, "", child.cpu)
     return CaseReport(Verdict.WRONG_OUTPUT, f"wrote {found[:_SHOWN]!r}", child.cpu)
+
+
+def _same_words(found: list[str], expected: list[str]) -> bool:
+    if found == expected:
+        return True
+    return len(found) == len(expected) and all(map(_same_word, found, expected))
+
+
+def _same_word(found: str, expected: str) -> bool:
+    if found == expected:
+        return True
+    if not _DECIMAL.fullmatch(expected) or not _NUMBER.fullmatch(found):
+        return False
+    right = float(expected)
+    return abs(float(found) - right) <= _TOLERANCE * max(1.0, abs(right))
 
 
 def _calls(submission: Submission) -> list[CaseReport]:
@@ -204,18 +226,18 @@ def _answer(child: Child, case: Call) -> CaseReport:
             name, message = answer["error"]
             return CaseReport(Verdict.RUNTIME_ERROR, f"{name}: {message}"[:400])
         found = answer["value"]
-        same = bool(_listed(found) == _listed(case.expected))
+        same = any(_listed(found) == _listed(right) for right in (case.expected, *case.alternatives))
     except (ValueError, KeyError, TypeError, RecursionError):
         return CaseReport(Verdict.RUNTIME_ERROR, "returned what is not a plain value")
     return CaseReport(Verdict.PASSED) if same else CaseReport(Verdict.WRONG_OUTPUT, f"returned {found!r}"[:_SHOWN])
 
 
 def _listed(value: Any) -> Any:
-    """Tuples as lists, all the way down: test cases come from JSON."""
+    """Tuples as lists and keys as text, all the way down: test cases come from JSON."""
     if isinstance(value, list | tuple):
         return [_listed(item) for item in value]
     if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
+        return {str(key) if type(key) is int else key: _listed(item) for key, item in value.items()}
     return value
 
 

@@ -4,7 +4,8 @@
      "limits": {"cpuSeconds": 5, "totalCpuSeconds": 60, "memoryMiB": 512, "outputBytes": 1048576}}
     ->  {"verdict": "Passed", "detail": "", "cases": [{"verdict": "Passed", "detail": "", "cpuSeconds": 0.01}]}
 
-A case is one of `stdin` with `stdout`, `arguments` with `expected`, `tests` with or without `prelude`.
+A case is one of `stdin` with `stdout`, `arguments` with `expected` and perhaps `alternatives` (other values that are
+right), `tests` with or without `prelude`.
 """
 
 from __future__ import annotations
@@ -81,10 +82,12 @@ def _case(found: Any, where: str) -> Case:
     names = set(found)
     if names == {"stdin", "stdout"}:
         return Io(_text(found, "stdin", f"{where}."), _text(found, "stdout", f"{where}."))
-    if names == {"arguments", "expected"}:
-        if not isinstance(found["arguments"], list):
-            raise BadRequest(f"{where}.arguments: expected a list")
-        return Call(found["arguments"], found["expected"])
+    if {"arguments", "expected"} <= names <= {"arguments", "expected", "alternatives"}:
+        alternatives = found.get("alternatives", [])
+        for name, value in (("arguments", found["arguments"]), ("alternatives", alternatives)):
+            if not isinstance(value, list):
+                raise BadRequest(f"{where}.{name}: expected a list")
+        return Call(found["arguments"], found["expected"], alternatives)
     if "tests" in names and names <= {"tests", "prelude"}:
         return Check(_text(found, "tests", f"{where}."), _text(found, "prelude", f"{where}.", default=""))
     raise BadRequest(f"{where}: expected stdin and stdout, arguments and expected, or tests and prelude")

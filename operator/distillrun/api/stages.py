@@ -47,18 +47,29 @@ class Fields(ApiModel):
                 "self.layout == 'MultipleChoice' || !has(self.choices) && self.answerIs == 'Auto'",
                 "fields.choices and fields.answerIs belong to layout: MultipleChoice: set it or remove them",
             ),
+            (
+                "self.layout in ['CodeTests', 'HumanEval'] ? !has(self.answer) : !has(self.tests)",
+                "layouts CodeTests and HumanEval have fields.tests, and the others fields.answer: remove the one that"
+                " does not belong to the layout",
+            ),
+            (
+                "(!has(self.starterCode) || self.layout == 'CodeTests')"
+                " && (!has(self.entryPoint) || self.layout == 'HumanEval')",
+                "fields.starterCode belongs to layout: CodeTests, fields.entryPoint to HumanEval: remove it",
+            ),
         )
     }
 
     layout: Literal["Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice", "CodeTests", "HumanEval"] = Field(
         default="Columns",
         description="Columns of question and answer; conversations of {from, value} or of {role, content};"
-        " instruction, input and output; or a question with choices.",
+        " instruction, input and output; a question with choices; or a task with unit tests, as APPS and TACO or as"
+        " HumanEval have them.",
     )
     question: Column | None = Field(
         default=None,
         description="Column of the question, or of the conversation; unset: question, and by layout conversations,"
-        " messages or instruction.",
+        " messages, instruction or prompt.",
     )
     answer: Column | None = Field(
         default=None,
@@ -79,6 +90,16 @@ class Fields(ApiModel):
         default="Auto",
         description="MultipleChoice: how the answer names a choice (Index counts from 0); Auto: as each row allows, and"
         " a row that may mean two choices is refused.",
+    )
+    tests: Column | None = Field(
+        default=None,
+        description="CodeTests, HumanEval: column of the unit tests; unset: input_output, or test.",
+    )
+    starter_code: Column | None = Field(
+        default=None, description="CodeTests: column of code to begin with; unset: starter_code, if it is there."
+    )
+    entry_point: Column | None = Field(
+        default=None, description="HumanEval: column of the function's name; unset: entry_point."
     )
     id: str = Field(default="", max_length=128, description="Column of an identifier; empty: a hash of the question.")
 
@@ -183,9 +204,15 @@ class Generate(ApiModel):
 
 
 class Verify(ApiModel):
-    """How a trace's answer is checked against the reference."""
+    """How a trace's answer is checked against the reference, or by unit tests."""
 
-    timeout_seconds: int = Field(default=5, ge=1, le=600, description="Longest time one check may take.")
+    timeout_seconds: int = Field(
+        default=5,
+        ge=1,
+        le=600,
+        description="CPU seconds that one check may take. Code: that one test may take, 60 at most; all tests 60 times"
+        " as much, 600 at most.",
+    )
     wrong: Literal["Reject", "Keep"] = Field(
         default="Reject",
         description="What becomes of whole traces whose answer is wrong or cannot be checked; s1 kept them on purpose.",
@@ -392,9 +419,17 @@ class EvaluationEngine(Engine):
 
 
 class Benchmark(ApiModel):
-    """Questions with known answers that the student has not seen."""
+    """Questions with known answers, or with tests, that the student has not seen."""
 
-    model_config = ApiModel.model_config | {"json_schema_extra": rules(*_SAMPLING)}
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            *_SAMPLING,
+            (
+                "(self.grader == 'Code') == (self.fields.layout in ['CodeTests', 'HumanEval'])",
+                "grader: Code goes with the layouts CodeTests and HumanEval, and they with it: correct one of them",
+            ),
+        )
+    }
 
     name: Name = Field(description="Name of the benchmark, unique in the run.")
     uri: ArtifactUri = Field(description="Its questions: as a source's uri.")
@@ -406,8 +441,8 @@ class Benchmark(ApiModel):
     fields: Fields = Field(default_factory=Fields, description="Which column holds what.")
     grader: Literal["Math", "MultipleChoice", "Code"] = Field(
         default="Math",
-        description="How answers are judged: as mathematics, or by the one letter they give as their answer (the"
-        " reference is a letter; the question lists the choices).",
+        description="How answers are judged: as mathematics, by the one letter they give as their answer (the reference"
+        " is a letter; the question lists the choices), or by running their code on the row's tests in the sandbox.",
     )
     samples: int = Field(default=1, ge=1, le=256, description="Answers a question; accuracy is their mean (pass@1).")
     temperature: Decimal = Field(default="0", description="Sampling temperature; 0: greedy.")

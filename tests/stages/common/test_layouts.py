@@ -18,7 +18,7 @@ from distillstages.common.exit import DataFault
 from distillstages.common.layouts import Parts, columns, parts_of
 from distillstages.common.sources import read_questions
 
-LAYOUTS = ("Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice")
+LAYOUTS = ("Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice", "CodeTests", "HumanEval")
 CITIES = ["Rome", "Paris", "Oslo"]
 
 
@@ -85,8 +85,7 @@ def messages(*turns: tuple[str, Any]) -> dict[str, Any]:
 def test_each_layout_gives_question_and_reference(
     row: dict[str, Any], layout: str, fields: dict[str, Any], wanted: Any
 ) -> None:
-    question, reference, choices = read(row, layout, **fields)
-    assert ((question, reference), choices) == (tuple(wanted), 0)
+    assert read(row, layout, **fields) == Parts(*wanted)
     assert set(columns(Fields(layout=layout, **fields))) <= set(row)
 
 
@@ -120,7 +119,8 @@ def test_each_layout_gives_question_and_reference(
 def test_choices_and_answers_of_every_form_become_lettered_options_and_a_letter(
     row: dict[str, Any], fields: dict[str, Any], letter: str
 ) -> None:
-    question, reference, choices = read({"question": "Which?", **row}, "MultipleChoice", **fields)
+    question, reference, choices, _, instruction = read({"question": "Which?", **row}, "MultipleChoice", **fields)
+    assert instruction.strip() == INSTRUCTION
     assert (reference, choices) == (letter, 3)
     if "answer_is" not in fields or fields["answer_is"] == "IndexFromOne":
         assert question == f"Which?\n\nA. Rome\nB. Paris\nC. Oslo\n\n{INSTRUCTION}"
@@ -211,7 +211,7 @@ def test_questions_of_a_table_with_structs_are_read_as_they_are_from_json(tmp_pa
 
 _KNOWN = (
     "question answer conversations messages instruction input output choices text label from value role content user"
-    " gpt assistant A B)x 1 [1] { \ud800"
+    " gpt assistant A B)x 1 [1] { \ud800 prompt test entry_point input_output starter_code"
 )
 _WORDS = st.sampled_from(_KNOWN.split(" "))
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.binary(max_size=3) | _WORDS

@@ -5,7 +5,7 @@ in the model's folder, file fake.json:
 
 loading     "answers" (default), "dies" or "never" becomes healthy
 answers     "right" (default), "wrong", "words" (no number at all), "truncated", "separate" (thinking in its own field),
-            "letters" (A to D, the sum's rest by 4), "two letters"
+            "letters" (A to D, the sum's rest by 4), "two letters", "code" (responses by how a question begins)
 dieAfter    ends with an error in its log at the completion after so many
 holdAfter   completions after so many get no answer until the file `release` exists beside fake.json
 garbage     the first so many completions get a body that is not JSON, -1: all of them
@@ -98,6 +98,8 @@ class Fake:
             "letters": f"Three of them are wrong.\n\nThe correct answer is ({letter}).",
             "two letters": f"The answer is {letter} or E.",
         }.get(kind, rf"\boxed{{{total}}}")
+        if kind == "code":
+            response = next(r for start, r in self.does["responses"].items() if question.startswith(start))
         message: dict[str, Any] = {"role": "assistant", "content": f"<think>\nadding\n</think>\n\n{response}"}
         if kind == "truncated":
             message["content"] = "<think>\nadding and add"

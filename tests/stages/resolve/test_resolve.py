@@ -229,6 +229,20 @@ def test_columns_that_a_layout_needs_are_missed_before_anything_costs_money(tmp_
     assert run_stage(tmp_path, block(student, right)).resolved["sources"][0]["rows"] == 1
 
 
+def test_a_row_whose_tests_cannot_be_used_is_refused_in_a_benchmark_and_left_to_curation_in_a_source(
+    tmp_path: Path, student: Path
+) -> None:
+    tasks = tmp_path / "apps.jsonl"
+    good = {"question": "Double it.", "input_output": json.dumps({"inputs": ["1"], "outputs": ["2"]})}
+    tasks.write_text("".join(json.dumps(row) + "\n" for row in (good, {**good, "input_output": "{"})))
+    given = {"uri": tasks.as_uri(), "fields": {"layout": "CodeTests"}}
+    assert run_stage(tmp_path, block(student, given)).resolved["sources"][0]["rows"] == 2
+    ended = run_stage(tmp_path, block(student, given, benchmarks=(given,)))
+    assert (ended.code, ended.message["reason"]) == (65, "TestsUnreadable"), ended.log
+    assert "'benchmark-0'" in ended.message["message"]
+    assert "apps.jsonl row 2: the tests cannot be read: not JSON" in ended.message["message"]
+
+
 def test_a_published_dataset_is_pinned_and_refused_only_where_none_of_its_first_rows_can_be_used(
     tmp_path: Path, student: Path
 ) -> None:

@@ -131,6 +131,25 @@ def test_programs_are_judged_by_their_words() -> None:
     assert judge(program("print(1)", Io("", "1 1"))).detail == "wrote '1\\n'"
 
 
+def test_only_where_a_decimal_is_expected_a_number_may_be_a_little_off() -> None:
+    same = {
+        ("0.33333333", "0.333333333333"): True,
+        ("x 1e-7 2", "x 0.0 2"): True,
+        ("1000000.5", "1000000.0"): True,
+        ("1000002", "1000000.0"): False,
+        ("0.3333", "0.3334"): False,
+        ("5.0", "5"): False,
+        ("1000001", "1000000"): False,
+        ("nan", "0.0"): False,
+        ("1e999", "1.5"): False,
+        ("٣", "3.0"): False,
+        ("0.5 0.5", "0.5"): False,
+    }
+    cases = [Io(written, expected) for written, expected in same]
+    report = judge(Submission("print(input())", cases, limits=LIMITS, stop_at_failure=False))
+    assert [case.verdict == "Passed" for case in report.cases] == list(same.values())
+
+
 def test_each_case_has_a_verdict_where_failures_do_not_end_the_rest() -> None:
     code = "n = int(input())\nif n == 2: 1 / 0\nwhile n == 3: pass\nprint(n)"
     cases = [Io(str(n), "9" if n == 4 else str(n)) for n in range(1, 6)]

@@ -46,6 +46,8 @@ def test_a_submission_of_each_kind_is_judged(port: int) -> None:
     assert (status, report["verdict"], len(report["cases"])) == (200, "Passed", 1)
     calls = {**GOOD, "cases": [{"arguments": [2], "expected": 4}, {"arguments": [2], "expected": 5}]}
     assert [c["verdict"] for c in post(port, calls)[1]["cases"]] == ["Passed", "WrongOutput"]
+    several = {**GOOD, "cases": [{"arguments": [2], "expected": [4], "alternatives": [3, 4]}]}
+    assert post(port, several)[1]["verdict"] == "Passed"
     program = {"code": "print(int(input()) * 2)", "cases": [{"stdin": "2", "stdout": "4"}]}
     assert post(port, program)[1]["verdict"] == "Passed"
 
@@ -75,6 +77,7 @@ def test_hostile_code_disturbs_no_neighbour_and_not_the_service(port: int) -> No
         (b"[]", "not a JSON object"),
         ({**GOOD, "cases": []}, "cases: expected a list of 1 to 1000"),
         ({**GOOD, "cases": [{"stdin": "1"}]}, "cases[0]: expected stdin and stdout"),
+        ({**GOOD, "cases": [{"arguments": [1], "expected": 2, "alternatives": 3}]}, "cases[0].alternatives: expected a"),
         ({**GOOD, "cases": [CHECK, {"stdin": "", "stdout": ""}]}, "all must be of one kind"),
         ({**GOOD, "code": 5}, "code: expected a string"),
         ({**GOOD, "code": "\ud800"}, "code: half a surrogate pair"),

@@ -200,6 +200,8 @@ def test_every_reason_of_a_stage_is_counted_by_its_name() -> None:
     rejections |= {staged.REQUEST_REFUSED, staged.REQUEST_FAILED, staged.AMBIGUOUS_ANSWER}
     rejections |= {staged.NEAR_DUPLICATE, staged.CONTAMINATED, staged.NOT_DRAWN, staged.NOT_SELECTED}
     rejections |= {staged.DUPLICATE, staged.MULTIPLE_TURNS, staged.NO_THINKING}
+    rejections |= {staged.NO_CODE, staged.TESTS_FAILED, staged.RUNTIME_ERROR, staged.TIME_LIMIT, staged.MEMORY_LIMIT}
+    rejections |= {staged.OUTPUT_LIMIT, staged.FORBIDDEN}
     missing = given - rejections - knownreasons.KNOWN
     assert not missing, f"add to cluster/knownreasons.py: {sorted(missing)}"
 
