@@ -49,7 +49,8 @@ class Teacher(Model):
 
 class Fields(Model):
     """How rows are laid out, and the names of their columns; null: the layout's own (layouts.py). `choices`: one column
-    that holds all of them, or one for each. `id` null: rows are named by a hash of source and question."""
+    that holds all of them, or one for each. `id` null: rows are named by a hash of source and question. `answered` false:
+    only the question counts, and rows need no answer."""
 
     layout: Literal["Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice"] = "Columns"
     question: str | None = None
@@ -58,6 +59,7 @@ class Fields(Model):
     choices: tuple[str, ...] | None = None
     answer_is: Literal["Auto", "Letter", "Index", "IndexFromOne", "Text"] = "Auto"
     id: str | None = None
+    answered: bool = True
 
 
 class Source(Model):
@@ -111,7 +113,8 @@ class Student(Model):
 
 
 class InputToResolve(Source):
-    """A source or benchmark. `pinned`: the revision that an earlier resolve of this run froze; it is kept."""
+    """A source, a benchmark, or what questions are compared with. `pinned`: the revision that an earlier resolve of this
+    run froze; it is kept."""
 
     pinned: Revision = None
 
@@ -137,11 +140,13 @@ class Resolve(Model):
     sources: list[InputToResolve] = []
     dataset: DatasetToResolve | None = None
     benchmarks: list[InputToResolve] = []
+    against: list[InputToResolve] = []
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         unique([s.name for s in self.sources], "source")
         unique([b.name for b in self.benchmarks], "benchmark")
+        unique([a.name for a in self.against], "dataset to decontaminate against")
         return self
 
 

@@ -8,7 +8,8 @@
 | Alpaca         | columns `instruction` and `input`          | column `output`                             |
 | MultipleChoice | column `question`, column(s) `choices`     | column `answer`, as a letter                |
 
-The names of the columns are the layouts' own; each may be mapped to another. Whatever a row holds, nothing but
+The names of the columns are the layouts' own; each may be mapped to another. Of rows that need no answer only the
+question is read, of multiple choice without the choices. Whatever a row holds, nothing but
 DataFault is raised.
 """
 
@@ -50,7 +51,10 @@ class Turn(NamedTuple):
 
 def columns(fields: Fields) -> tuple[str, ...]:
     """The names of the columns that every row must have."""
-    needed = [question_column(fields), answer_column(fields), fields.input, fields.id]
+    needed = [question_column(fields), fields.input, fields.id]
+    if not fields.answered:
+        return tuple(name for name in needed if name)
+    needed.insert(1, answer_column(fields))
     if fields.layout == "MultipleChoice":
         needed += choicerows.columns(fields)
     return tuple(name for name in needed if name)
@@ -67,20 +71,22 @@ def answer_column(fields: Fields) -> str:
 
 
 def parts_of(fields: Fields, row: Mapping[str, Any], where: str) -> Parts:
-    """Question and reference of a row; `where` names file and row in messages. Raises DataFault: FieldMissing,
-    RowBroken."""
+    """Question and reference of a row, the latter "" where rows need none; `where` names file and row in messages.
+    Raises DataFault: FieldMissing, RowBroken."""
     column = question_column(fields)
-    if fields.layout == "MultipleChoice":
+    if fields.layout == "MultipleChoice" and fields.answered:
         question = text_of(row, column, where, "question", "a question")
         return Parts(*choicerows.read(fields, question, answer_column(fields), row, where))
     if fields.layout in _KEYS:
         value = value_of(row, column, where, "question", "a conversation")
         conversation = turns(fields.layout, value, f"{where}: field {column!r}")
-        question, reply = _first(conversation, f"{where}: field {column!r}", with_reply=not fields.answer)
+        question, reply = _first(conversation, f"{where}: field {column!r}", with_reply=fields.answered and not fields.answer)
     else:
         question, reply = text_of(row, column, where, "question", "a question"), ""
         if fields.layout == "Alpaca":
             question = _with_input(question, fields, row, where)
+    if not fields.answered:
+        return Parts(question, "")
     if fields.answer or not reply:
         answer = answer_column(fields)
         reply = text_of(row, answer, where, "answer", "a reference answer")

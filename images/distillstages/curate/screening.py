@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from distillstages.common import reasons
+from distillstages.common import choicerows, reasons
 from distillstages.common.blocks import Decontaminate, Deduplicate
 from distillstages.common.sources import Question, read_questions
 from distillstages.curate import deduplicate
@@ -30,11 +30,11 @@ class Filtered(NamedTuple):
 
 
 def benchmarks_of(config: Decontaminate) -> Benchmarks:
-    """All questions of the benchmarks. One that cannot be read ends the stage: skipped, it would go unnoticed until
+    """All questions of the benchmarks and datasets that are compared with. One that cannot be read ends the stage: skipped, it would go unnoticed until
     somebody trusts its score. Raises DataFault, Temporary."""
     benchmarks = Benchmarks(config.words)
     for source in config.against:
-        number = benchmarks.add(source.name, (q.question for q in read_questions(source)))
+        number = benchmarks.add(source.name, (_asked(q.question) for q in read_questions(source)))
         _log.info("benchmark read", extra={"fields": {"benchmark": source.name, "questions": number}})
     return benchmarks
 
@@ -79,5 +79,10 @@ def _same_as(earlier: Question) -> str:
 
 
 def _overlap(benchmarks: Benchmarks, question: Question) -> Why | None:
-    found = benchmarks.overlap(question.question)
+    found = benchmarks.overlap(_asked(question.question))
     return (reasons.CONTAMINATED, f"{found.benchmark}: {found.words}") if found else None
+
+
+def _asked(question: str) -> str:
+    """What a question asks, without the eight words and more that every question with choices ends with here."""
+    return question.removesuffix(choicerows.INSTRUCTION)

@@ -1,4 +1,4 @@
-"""The worker of the resolve stage: looks at the student, the sources and the benchmarks, then says all that is wrong.
+"""The worker of the resolve stage: looks at the student, the sources, the benchmarks and what is compared with, then says all that is wrong.
 
 Nothing is written: its answer is the termination message, since a revision that was found for one run must not be taken
 for another's.
@@ -28,7 +28,7 @@ def body(context: Context) -> Mapping[str, Any]:
     assert block is not None
     failed: list[StageError] = []
     curated = [*block.sources, *([block.dataset] if block.dataset else [])]
-    total = 1 + len(curated) + len(block.benchmarks)
+    total = 1 + len(curated) + len(block.benchmarks) + len(block.against)
     with Progress(context.metrics, unit="inputs", total=total) as progress:
 
         def attempt(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -42,11 +42,14 @@ def body(context: Context) -> Mapping[str, Any]:
                 progress.advance()
 
         found = attempt(lambda: student.resolve(block))
-        entries = [attempt(lambda each=each: data.resolve(each)) for each in (*curated, *block.benchmarks)]  # type: ignore[misc]
+        parts = {"sources": curated, "benchmarks": block.benchmarks, "against": block.against}
+        entries = {
+            part: [attempt(lambda each=each: data.resolve(each)) for each in inputs]  # type: ignore[misc]
+            for part, inputs in parts.items()
+        }
     if failed:
         raise together(failed)
-    split = len(curated)
-    return message.numbers(found, entries[:split], entries[split:], context.output.uri)
+    return message.numbers(found, entries, context.output.uri)
 
 
 def together(failed: Sequence[StageError]) -> StageError:

@@ -12,6 +12,7 @@ from distillrun.api.base import (
     MAP_BY_NAME,
     ApiModel,
     ArtifactUri,
+    Column,
     Decimal,
     Name,
     ObjectName,
@@ -32,9 +33,6 @@ def _between(field: str, low: str, high: str, above: bool = False, below: bool =
 
 
 _SAMPLING = (_between("temperature", "0.0", "2.0"), _between("topP", "0.0", "1.0", above=True))
-
-
-Column = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Fields(ApiModel):

@@ -236,7 +236,7 @@ class ResolvedModel(ApiModel):
 
 
 class ResolvedInput(ApiModel):
-    """A source or a benchmark as it was found."""
+    """A source, a benchmark or what questions are compared with, as it was found."""
 
     name: Annotated[str, Field(max_length=40)] = Field(description="Its name in the spec.")
     revision: Revision = Field(default="", description="Commit of a hub dataset, or identity of the files' content.")
@@ -257,6 +257,12 @@ class Resolved(ApiModel):
     benchmarks: list[ResolvedInput] = Field(
         default_factory=list, max_length=32, description="Benchmarks.", json_schema_extra=MAP_BY_NAME
     )
+    against: list[ResolvedInput] = Field(
+        default_factory=list,
+        max_length=8,
+        description="What questions are compared with besides.",
+        json_schema_extra=MAP_BY_NAME,
+    )
     images: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=8)] = Field(
         default_factory=dict, description="The operator's images of that day, by stage."
     )
@@ -272,6 +278,10 @@ class Resolved(ApiModel):
     def benchmark(self, name: str) -> str:
         """Revision of a benchmark, "" when it was not found."""
         return next((item.revision for item in self.benchmarks if item.name == name), "")
+
+    def compared_with(self, name: str) -> str:
+        """Revision of an item of decontaminate.against, "" when it was not found."""
+        return next((item.revision for item in self.against if item.name == name), "")
 
 
 class Status(ApiModel):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from distillrun.api.base import MAP_BY_NAME, SET, ApiModel, ArtifactUri, Decimal, Name, ObjectName, rules
+from distillrun.api.funnel import Against
 from distillrun.api.pod import Quantity
 from distillrun.api.stages import Benchmark, Curate, Evaluate, Gate, SecretKey, Serve, Train
 from distillrun.api.status import Status
@@ -252,9 +253,11 @@ class Spec(ApiModel):
         return self
 
     @property
-    def decontaminated_against(self) -> list[Benchmark]:
-        """The benchmarks whose questions curation leaves out."""
-        return self.evaluate.benchmarks if self.evaluate and self.curate.decontaminate.benchmarks else []
+    def decontaminated_against(self) -> list[Benchmark | Against]:
+        """The data whose questions curation leaves out: the run's benchmarks, then further datasets."""
+        settings = self.curate.decontaminate
+        benchmarks = self.evaluate.benchmarks if self.evaluate and settings.benchmarks else []
+        return [*benchmarks, *settings.against]
 
     @property
     def asking_price(self) -> Price | None:

@@ -100,8 +100,8 @@ def _inputs(stage: str, spec: Spec) -> list[str]:
     student = [spec.student.model.uri]
     base = student if spec.evaluate and spec.evaluate.also_base_model else []
     return {
-        "resolve": [*student, *sources, *benchmarks],
-        "curate": [*sources, *(benchmark.uri for benchmark in spec.decontaminated_against)],
+        "resolve": [*student, *sources, *benchmarks, *(each.uri for each in spec.curate.decontaminate.against)],
+        "curate": [*sources, *(each.uri for each in spec.decontaminated_against)],
         "train": student,
         "evaluate": [*base, *benchmarks],
     }.get(stage, [])

@@ -160,6 +160,7 @@ def _secret_names(stage: StageName, spec: Spec) -> list[str]:
         found = [each.secret_name for each in spec.curate.inputs]
         found += [spec.student.model.secret_name]
         found += [b.secret_name for b in spec.evaluate.benchmarks] if spec.evaluate else []
+        found += [each.secret_name for each in spec.curate.decontaminate.against]
     elif stage == "train":
         found = [spec.student.model.secret_name]
     elif stage == "evaluate" and spec.evaluate is not None:

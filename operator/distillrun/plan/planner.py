@@ -223,6 +223,7 @@ class _Walk:
         return Resolved(
             student=self.resolved.student if self._begun("curate") else Resolved().student,
             sources=self.resolved.sources if self._begun("curate") else [],
+            against=self.resolved.against if self._begun("curate") else [],
             images=self.resolved.images,
         )
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distillrun.api.funnel import Against, QuestionFields
 from distillrun.api.stages import Benchmark, Dataset, Engine, Fields, Source, TraceFields
 from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import names
 from distillrun.plan.model import Run, StageName
-from distillrun.plan.revisions import unchecked
+from distillrun.plan.revisions import compared_with, unchecked
 
 API_VERSION = "distillrun.dev/stage/v1"
 MOUNT = "/mnt/distillrun"
@@ -73,6 +74,10 @@ def _resolve(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Input
             _wanted(benchmark, inputs.resolved.benchmark(benchmark.name))
             for benchmark in (spec.evaluate.benchmarks if spec.evaluate else [])
         ],
+        "against": [
+            {**_located(each, each.revision or ""), "pinned": inputs.resolved.compared_with(each.name) or None}
+            for each in spec.curate.decontaminate.against
+        ],
     }
 
 
@@ -103,7 +108,7 @@ def _source(source: Source | Dataset, resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def _located(rows: Source | Dataset | Benchmark, revision: str) -> dict[str, Any]:
+def _located(rows: Source | Dataset | Benchmark | Against, revision: str) -> dict[str, Any]:
     """Where rows are and how they are laid out; `revision`: what theirs was resolved to, "" where it was not."""
     return {
         "name": rows.name,
@@ -161,7 +166,7 @@ def _decontaminate(spec: Spec, resolved: Resolved) -> dict[str, Any]:
     settings = spec.curate.decontaminate
     return {
         "words": settings.words,
-        "against": [_located(each, resolved.benchmark(each.name)) for each in spec.decontaminated_against],
+        "against": [_located(each, compared_with(each, resolved)) for each in spec.decontaminated_against],
     }
 
 
@@ -258,7 +263,9 @@ def _student(spec: Spec, resolved: Resolved) -> dict[str, Any]:
     return {"uri": spec.student.model.uri, "revision": resolved.student.revision or spec.student.model.revision}
 
 
-def _fields(fields: Fields | TraceFields) -> dict[str, Any]:
+def _fields(fields: Fields | TraceFields | QuestionFields) -> dict[str, Any]:
+    if isinstance(fields, QuestionFields):
+        return {**fields.model_dump(by_alias=True, mode="json"), "answered": False}
     return {**fields.model_dump(by_alias=True, mode="json"), "id": fields.id or None}
 
 

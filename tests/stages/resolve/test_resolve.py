@@ -250,6 +250,24 @@ def test_a_published_dataset_is_pinned_and_refused_only_where_none_of_its_first_
         assert said in ended.message["message"]
 
 
+def test_what_questions_are_compared_with_is_pinned_and_needs_no_answers(tmp_path: Path, student: Path) -> None:
+    held_out = tmp_path / "held-out.jsonl"
+    held_out.write_text(json.dumps({"problem": "1+1=?"}) + "\n")
+    pool = questions(tmp_path / "pool.jsonl")
+
+    def resolve(**fields: Any) -> Finished:
+        given = {"name": "held-out", "uri": held_out.as_uri(), "fields": {**fields, "answered": False}}
+        return run_stage(tmp_path, block(student, pool, against=[given]))
+
+    found = resolve(question="problem")
+    assert found.code == 0, found.log
+    (entry,) = found.resolved["against"]
+    assert (entry["name"], entry["rows"], entry["revision"][:7]) == ("held-out", 1, "sha256:")
+    refused = resolve()
+    assert (refused.code, refused.message["reason"]) == (65, "FieldMissing"), refused.log
+    assert "source 'held-out'" in refused.message["message"]
+
+
 def test_a_hub_that_is_away_is_temporary_unless_something_is_wrong_as_well(tmp_path: Path, student: Path) -> None:
     away = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
     waiting = run_stage(tmp_path, block(student, "hf://datasets/owner/sums"), away)

@@ -123,6 +123,15 @@ def test_with_everything_on_the_claim_no_stage_reaches_the_internet(stage: Stage
         ({"student": HUB}, {"train", "evaluate"}),
         ({"curate": {"sources": [{"name": "a", "uri": "hf://datasets/a/b"}]}}, {"curate"}),
         ({"evaluate": {"benchmarks": [{"name": "a", "uri": "s3://bucket/a"}]}, "gates": None}, {"curate", "evaluate"}),
+        (
+            {
+                "curate": {
+                    **spec()["curate"],
+                    "decontaminate": {"against": [{"name": "a", "uri": "hf://datasets/a/b"}]},
+                }
+            },
+            {"curate"},
+        ),
         ({"models": teacher("https://example.com/v1")}, {"curate"}),
         (
             {

@@ -156,6 +156,23 @@ def test_a_published_dataset_is_curated_without_a_teacher_and_trained_on() -> No
     assert stage_of(play.run.status, "train")["jobName"]
 
 
+def test_what_else_questions_are_compared_with_is_read_at_the_revision_that_was_found() -> None:
+    against = [{"name": "held-out", "uri": "hf://datasets/a/held-out"}]
+    found = {**RESOLVED, "against": [["5" * 40, 70]]}
+    play = Play(
+        run(spec=spec(curate={**spec()["curate"], "decontaminate": {"against": against}})),
+        resolve={**GOOD_RESOLVE, "numbers": {"resolved": found}},
+    )
+    compared = play.last.ensure[0].config["curate"]["decontaminate"]["against"]
+    assert [(each["name"], each["revision"]) for each in compared] == [
+        ("additions", "sha256:cc"),
+        ("held-out", "5" * 40),
+    ]
+    assert play.run.status["resolved"]["against"] == [
+        {"name": "held-out", "revision": "5" * 40, "rows": 70, "unchecked": True}
+    ]
+
+
 def test_a_second_pass_over_the_same_things_writes_nothing() -> None:
     play = started()
     name = play.job_of("curate")
