@@ -49,8 +49,8 @@ class Teacher(Model):
 
 class Fields(Model):
     """How rows are laid out, and the names of their columns; null: the layout's own (layouts.py). `choices`: one column
-    that holds all of them, or one for each. `id` null: rows are named by a hash of source and question. `answered` false:
-    only the question counts, and rows need no answer."""
+    that holds all of them, or one for each. `id` null: rows are named by a hash of source and question. `answered`
+    false: only the question counts, and rows need no answer."""
 
     layout: Literal["Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice"] = "Columns"
     question: str | None = None
@@ -113,8 +113,8 @@ class Student(Model):
 
 
 class InputToResolve(Source):
-    """A source, a benchmark, or what questions are compared with. `pinned`: the revision that an earlier resolve of this
-    run froze; it is kept."""
+    """A source, a benchmark, or what questions are compared with. `pinned`: the revision that an earlier resolve of
+    this run froze; it is kept."""
 
     pinned: Revision = None
 

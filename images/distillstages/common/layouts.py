@@ -80,7 +80,8 @@ def parts_of(fields: Fields, row: Mapping[str, Any], where: str) -> Parts:
     if fields.layout in _KEYS:
         value = value_of(row, column, where, "question", "a conversation")
         conversation = turns(fields.layout, value, f"{where}: field {column!r}")
-        question, reply = _first(conversation, f"{where}: field {column!r}", with_reply=fields.answered and not fields.answer)
+        with_reply = fields.answered and not fields.answer
+        question, reply = _first(conversation, f"{where}: field {column!r}", with_reply=with_reply)
     else:
         question, reply = text_of(row, column, where, "question", "a question"), ""
         if fields.layout == "Alpaca":

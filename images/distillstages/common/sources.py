@@ -54,7 +54,8 @@ class SourceLike(Located, Protocol):
 class Question:
     """One question. `id` is the row's own where a field is mapped to it, else `key`; `key` is a hash of source and
     question, 32 hex digits, stable across runs. `reference` is the reference answer, "" only where the source's fields
-    ask for none; `choices`: how many the question offers, the reference being the letter of one (0: it is no multiple choice)."""
+    ask for none; `choices`: how many the question offers, the reference being the letter of one (0: it is no multiple
+    choice)."""
 
     key: str
     id: str

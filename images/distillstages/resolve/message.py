@@ -1,6 +1,7 @@
 """The answer in the termination message, in a form that fits its 4,096 bytes for any number of inputs.
 
-Entries of sources, benchmarks and what is compared with stand in the order of the configuration. Their form, the first that fits:
+Entries of sources, benchmarks and what is compared with stand in the order of the configuration. Their form, the first
+that fits:
 {"name", "revision", "rows"}, else [revision, rows], else revision alone.
 """
 

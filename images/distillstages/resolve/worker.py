@@ -1,4 +1,4 @@
-"""The worker of the resolve stage: looks at the student, the sources, the benchmarks and what is compared with, then says all that is wrong.
+"""The worker of the resolve stage: looks at the student and at all data, then says all that is wrong.
 
 Nothing is written: its answer is the termination message, since a revision that was found for one run must not be taken
 for another's.

@@ -126,10 +126,9 @@ def test_a_published_dataset_counts_by_its_content_and_its_mapping_and_nothing_e
 
 def test_what_else_questions_are_compared_with_counts_by_its_revision_in_any_order_and_not_by_name_or_secret() -> None:
     def mark(*against: dict[str, str], revision: str = "a" * 40) -> str:
-        given = Spec.model_validate(
-            spec(curate={**spec()["curate"], "decontaminate": {"against": list(against)}})
-        )
-        resolved = Resolved.model_validate({"against": [{"name": each["name"], "revision": revision} for each in against]})
+        given = Spec.model_validate(spec(curate={**spec()["curate"], "decontaminate": {"against": list(against)}}))
+        found = [{"name": each["name"], "revision": revision} for each in against]
+        resolved = Resolved.model_validate({"against": found})
         return fingerprint(run(), given, "curate", "", resolved)
 
     one = {"name": "one", "uri": "hf://datasets/a/one"}
