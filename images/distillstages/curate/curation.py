@@ -20,11 +20,10 @@ from distillstages.common.progress import Progress
 from distillstages.common.sources import Question, read_questions, unique
 from distillstages.common.verify import Verifier
 from distillstages.common.worker import Context
-from distillstages.curate import dataset, mixture, selection
+from distillstages.curate import dataset, mixture, pages, selection
 from distillstages.curate.backoff import Backoff
 from distillstages.curate.card import card
 from distillstages.curate.funnel import Funnel, by_frequency, gauge
-from distillstages.curate.htmlpage import page as pages_html
 from distillstages.curate.journal import Journal, Key
 from distillstages.curate.pace import Pacer, Paused
 from distillstages.curate.records import Answer, fault_of, length_of, trace_of
@@ -44,12 +43,8 @@ OUTPUTS: Final = {
     "dataset": "dataset/",
     "rejected": "rejected/",
     "filtered": "filtered/",
-    "sample": "sample.md",
-    "page": "sample.html",
-    "card": "README.md",
-    "funnel": "funnel.json",
+    **pages.OUTPUTS,
 }
-PAGES: Final = ("sample.md", "sample.html", "README.md", "funnel.json")
 
 
 class Curation:
@@ -274,10 +269,10 @@ class Curation:
             self.output.check_claim()
             for kind in ("rejected", "filtered"):
                 self.output.install(build / f"{kind}.parquet", f"{kind}/part-00000.parquet")
-            for page in PAGES:
+            for page in pages.NAMES:
                 self.output.install(build / page, page)
             if not numbers["accepted"]:
-                for name in (*PAGES, "rejected/part-00000.parquet", "filtered/part-00000.parquet"):
+                for name in (*pages.NAMES, "rejected/part-00000.parquet", "filtered/part-00000.parquet"):
                     self.output.show(name)
                 raise self._nothing_accepted(numbers)
             self.output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
@@ -375,14 +370,8 @@ class Curation:
             *((f"questions of {each['source']}", f"{each['questions']} of {each['of']}") for each in self.mixture),
         ]
         title = f"Traces of {self.context.config.run.name}"
-        pages = {
-            "sample.md": dataset.sample_page(title, summary, sampled),
-            "sample.html": pages_html(title, summary, self.funnel, sampled),
-            "README.md": card(title, self.config, self.context.config.seed, self.mixture, self.funnel),
-            "funnel.json": self.funnel.document(),
-        }
-        for name, text in pages.items():
-            (build / name).write_text(text, encoding="utf-8")
+        text = card(title, self.config, self.context.config.seed, self.mixture, self.funnel)
+        pages.write(build, title, summary, sampled, self.funnel, text)
 
     def _nothing_accepted(self, numbers: dict[str, Any]) -> DataFault:
         why = ", ".join(f"{reason} {number}" for reason, number in numbers["rejectedByReason"].items())
