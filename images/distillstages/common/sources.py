@@ -141,9 +141,7 @@ def files(source: Located) -> tuple[Any, list[str]]:
     """The file system and the files that a URI names, sorted. Raises DataFault, Temporary."""
     import fsspec
 
-    uri = source.uri
-    if uri.startswith("hf://"):
-        uri = hub.place(uri).at(source.revision)
+    uri = hub.located(source.uri, source.revision)
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
         if any(c in path for c in "*?["):

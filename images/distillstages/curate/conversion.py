@@ -79,6 +79,7 @@ class Conversion:
         details = {
             "dataset": self.dataset.model_dump(include={"uri", "revision", "split", "unchecked"}),
             "systemPromptsNotUsed": self.systems,
+            "mirror": self.context.config.mirror,
         }
         outputs = {"dataset": "dataset/", "rejected": "rejected/", **pages.OUTPUTS}
         return dict(output.publish(numbers, outputs, details=details).numbers)

@@ -283,6 +283,7 @@ class Curation:
             "mixture": self.mixture,
             "seed": self.context.config.seed,
             "uncheckedRevisions": [s.name for s in self.config.sources if s.unchecked],
+            "mirror": self.context.config.mirror,
         }
         return dict(self.output.publish(numbers, OUTPUTS, details=details).numbers)
 

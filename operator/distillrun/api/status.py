@@ -266,6 +266,9 @@ class Resolved(ApiModel):
     images: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=8)] = Field(
         default_factory=dict, description="The operator's images of that day, by stage."
     )
+    mirror: Annotated[str, Field(max_length=1024)] = Field(
+        default="", description="Where hf:// was read instead of the hub; empty: the hub itself."
+    )
     gpu_hour_price: Amount | None = Field(
         default=None, description="Price of a GPU hour by the operator's price book; unset or 0: not frozen yet."
     )

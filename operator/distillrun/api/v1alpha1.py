@@ -124,6 +124,19 @@ class StudentModel(ApiModel):
     )
 
 
+class Mirror(ApiModel):
+    """Where hf:// is read from when the hub itself is out of reach, or not to be asked."""
+
+    uri: str = Field(
+        pattern=r"^(https?://[^\s?#]+|(file:///|s3://).+)$",
+        max_length=1024,
+        description="A server with the hub's API, or a folder as `hf download --cache-dir` makes it (docs/data.md).",
+    )
+    secret_name: str = Field(
+        default="", max_length=253, description="Secret whose keys become environment variables (HF_TOKEN, AWS_…)."
+    )
+
+
 class Student(ApiModel):
     """Who learns."""
 
@@ -216,6 +229,10 @@ class Spec(ApiModel):
         description="PriorityClass of every pod; with queueName the WorkloadPriorityClass of every Job instead.",
     )
     storage: Storage = Field(description="Where artifacts are kept.")
+    mirror: Mirror | None = Field(
+        default=None,
+        description="Where everything at hf:// is read instead of the hub; unset: the administrator's, or the hub.",
+    )
     budget: Budget = Field(default_factory=Budget, description="What GPU time costs, and the most that it may cost.")
     preflight: Literal["Enforce", "Warn"] = Field(
         default="Enforce",

@@ -13,6 +13,7 @@ from distillrun.api.stages import Benchmark, Dataset, Engine, Fields, Source, Tr
 from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import names
+from distillrun.plan.inputs import mirror_of
 from distillrun.plan.model import Run, StageName
 from distillrun.plan.revisions import compared_with, unchecked
 
@@ -43,6 +44,7 @@ def stage_config(
     run: Run, spec: Spec, stage: StageName, fingerprint: str, attempt: int, inputs: Inputs
 ) -> dict[str, Any]:
     """The whole file as a dict."""
+    mirror = mirror_of(stage, spec)
     block = {"resolve": _resolve, "curate": _curate, "train": _train, "evaluate": _evaluate, "serve": _serve}[stage]
     return {
         "apiVersion": API_VERSION,
@@ -53,6 +55,7 @@ def stage_config(
         "output": output(run, stage, fingerprint),
         "seed": spec.seed,
         "stallTimeoutSeconds": spec.train.stall_timeout_seconds if stage == "train" else None,
+        "mirror": mirror.uri if mirror else None,
         stage: block(run, spec, fingerprint, attempt, inputs),
     }
 
