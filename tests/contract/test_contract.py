@@ -18,8 +18,10 @@ from distillstages.common import exit as stage_exit
 from distillstages.common import termination
 from tests.unit.builders import SETTINGS, run, spec
 
+MIRROR = "https://hub.corp.example/hf"
 EXAM_FIELDS = {"layout": "MultipleChoice", "question": "q", "choices": ["a", "b"], "answerIs": "Index"}
 FULL = spec(
+    mirror={"uri": MIRROR, "secretName": "hf"},
     curate={
         "sources": [
             {
@@ -79,6 +81,7 @@ def test_every_stage_reads_what_the_operator_writes(stage: StageName, given: dic
     read = stage_side.parse(text)
     assert read.stage == stage
     assert read.attempt == 3
+    assert read.mirror == (MIRROR if given is FULL and stage in ("resolve", "curate") else None)
     written = yaml.safe_load(text)[stage]
     block = getattr(read, stage)
     known = block.model_dump(by_alias=True)

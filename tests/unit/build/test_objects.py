@@ -93,6 +93,15 @@ def test_a_secret_for_what_questions_are_compared_with_reaches_the_stages_that_r
         assert given == (["pool"] if stage in ("resolve", "curate") else [])
 
 
+def test_a_mirrors_secret_reaches_the_stages_that_read_something_of_the_hub_and_no_other() -> None:
+    mirror = {"uri": "s3://mirror/hub", "secretName": "mirror"}
+    a_run = run(spec=spec(mirror=mirror, student={"model": {"uri": "hf://owner/model"}}))
+    for stage in ("resolve", "curate", "train", "evaluate"):
+        container = built(stage, a_run=a_run)["spec"]["template"]["spec"]["containers"][0]  # type: ignore[arg-type]
+        given = [each["secretRef"]["name"] for each in container.get("envFrom", [])]
+        assert given == ([] if stage == "curate" else ["mirror"])
+
+
 def test_gpus_are_asked_for_by_the_stages_that_compute_on_them() -> None:
     def gpus(stage: StageName, role: str = "job") -> str:
         resources = built(stage, role)["spec"]["template"]["spec"]["containers"][0]["resources"]

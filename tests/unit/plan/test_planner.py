@@ -173,6 +173,21 @@ def test_what_else_questions_are_compared_with_is_read_at_the_revision_that_was_
     ]
 
 
+@pytest.mark.parametrize(("own", "used"), [(None, "https://hub.corp.example"), ("s3://mirror/hub", "s3://mirror/hub")])
+def test_a_runs_own_mirror_or_the_administrators_is_told_to_stages_that_read_of_the_hub_and_recorded(
+    own: str | None, used: str
+) -> None:
+    settings = replace(SETTINGS, mirror="https://hub.corp.example")
+    given = spec(
+        mirror={"uri": own} if own else None, curate={"sources": [{"name": "pool", "uri": "hf://datasets/a/b"}]}
+    )
+    play = Play(run(spec=given), settings=settings)
+    assert play.last.ensure[0].config["mirror"] == used
+    assert play.run.status["resolved"]["mirror"] == used
+    decision = play.complete("curate", GOOD_CURATE)
+    assert decision.ensure[0].config["mirror"] is None, "the student is on the claim"
+
+
 def test_a_second_pass_over_the_same_things_writes_nothing() -> None:
     play = started()
     name = play.job_of("curate")

@@ -98,6 +98,7 @@ def changed(path: str, value: Any) -> Spec:
         ("budget.gpuHourPrice", "9", ""),
         ("gates.0.atLeast", "0.1", ""),
         ("storage.claimName", "elsewhere", ""),
+        ("mirror", {"uri": "s3://mirror/hub"}, ""),
     ],
 )
 def test_what_changes_an_output_changes_the_fingerprint_and_what_does_not_does_not(
