@@ -44,7 +44,9 @@ FULL = spec(
                 }
             ]
         },
-        "generate": {"samples": 4, "temperature": "0.7", "topP": "0.95", "maxTokens": 99, "systemPrompt": "Work."},
+        "generate": {"samples": 4, "temperature": "0.7", "topP": "0.95", "maxTokens": 99, "systemPrompt": "Work.",
+            "reasoningDelimiters": {"open": "[THINK]", "close": "[/THINK]"},
+        },
         "traceFormat": "SkyT1",
         "systemPrompt": "Think.",
     },

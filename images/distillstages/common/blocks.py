@@ -150,14 +150,22 @@ class Resolve(Model):
         return self
 
 
+class ReasoningDelimiters(Model):
+    """The texts between which a teacher's reasoning stands in its answer."""
+
+    open: Annotated[str, Field(min_length=1)]
+    close: Annotated[str, Field(min_length=1)]
+
+
 class Generate(Model):
-    """How the teacher is asked. `samples` answers a question."""
+    """How the teacher is asked. `samples` answers a question. `reasoning_delimiters` null: those of the trace formats."""
 
     samples: Annotated[int, Field(ge=1, le=64)] = 1
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: PositiveInt = 16384
     system_prompt: str | None = None
+    reasoning_delimiters: ReasoningDelimiters | None = None
 
 
 class Verify(Model):

@@ -220,8 +220,9 @@ class Curation:
             queue.task_done()
 
     async def _verdict(self, answer: Answer, verifier: Verifier) -> tuple[str | None, str]:
-        trace = trace_of(answer)
-        fault = fault_of(answer, trace)
+        marks = self.config.generate.reasoning_delimiters
+        trace = trace_of(answer, marks)
+        fault = fault_of(answer, trace, marks)
         if fault:
             return fault
         question = self.by_key[answer.key]
@@ -343,7 +344,8 @@ class Curation:
         ):
             for position, each in enumerate(judged):
                 answer = self.journal.read((each.question.key, each.sample))
-                row = dataset.row_of(each.question, each.sample, trace_of(answer))
+                trace = trace_of(answer, self.config.generate.reasoning_delimiters)
+                row = dataset.row_of(each.question, each.sample, trace)
                 if each.fate is None:
                     good.add(row)
                     tokens += answer.prompt_tokens + answer.completion_tokens

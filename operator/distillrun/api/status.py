@@ -233,6 +233,10 @@ class ResolvedModel(ApiModel):
 
     revision: Revision = Field(default="", description="Commit of a hub model, or identity of a folder's content.")
     dimensions: Dimensions = Field(default_factory=Dimensions, description="Its sizes.")
+    unchecked: bool | None = Field(
+        default=None,
+        description="True: the spec names no commit of the hub's repository, so nobody has chosen this revision.",
+    )
 
 
 class ResolvedInput(ApiModel):

@@ -50,8 +50,11 @@ def resolved(pods: Sequence[Pod], spec: Spec) -> Resolved:
     if not isinstance(raw, Mapping):
         return Resolved()
     benchmarks = spec.evaluate.benchmarks if spec.evaluate else []
+    student, model = raw.get("student"), spec.student.model
+    if isinstance(student, Mapping) and unchecked(model.uri, model.revision):
+        student = {**student, "unchecked": True}
     parts = {
-        "student": raw.get("student"),
+        "student": student,
         "sources": _entries(raw.get("sources"), spec.curate.inputs),
         "benchmarks": _entries(raw.get("benchmarks"), benchmarks),
         "against": _entries(raw.get("against", []), spec.curate.decontaminate.against),

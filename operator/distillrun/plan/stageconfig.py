@@ -153,6 +153,7 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
             "topP": float(generate.top_p),
             "maxTokens": generate.max_tokens,
             "systemPrompt": generate.system_prompt or None,
+            "reasoningDelimiters": (d := generate.reasoning_delimiters) and d.model_dump(by_alias=True),
         },
         "verify": {"timeoutSeconds": spec.curate.verify.timeout_seconds, "wrong": spec.curate.verify.wrong},
         "decontaminate": _decontaminate(spec, inputs.resolved),

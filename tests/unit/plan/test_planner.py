@@ -152,8 +152,15 @@ def test_a_published_dataset_is_curated_without_a_teacher_and_trained_on() -> No
     }
     assert [each["name"] for each in config["curate"]["decontaminate"]["against"]] == ["additions"]
     assert play.run.status["resolved"]["sources"][0]["unchecked"] is True
+    assert "unchecked" not in play.run.status["resolved"]["student"], "it lies on the claim"
     play.complete("curate", GOOD_CURATE)
     assert stage_of(play.run.status, "train")["jobName"]
+
+
+@pytest.mark.parametrize(("revision", "mark"), [(None, True), ("main", True), ("5" * 40, None)])
+def test_a_student_of_the_hub_whose_commit_nobody_has_chosen_is_marked(revision: str | None, mark: bool | None) -> None:
+    play = Play(run(spec=spec(student={"model": {"uri": "hf://owner/model", "revision": revision}})))
+    assert play.run.status["resolved"]["student"].get("unchecked") is mark
 
 
 def test_what_else_questions_are_compared_with_is_read_at_the_revision_that_was_found() -> None:

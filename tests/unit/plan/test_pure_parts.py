@@ -60,6 +60,7 @@ def changed(path: str, value: Any) -> Spec:
     [
         ("curate.sources.0.uri", "file:///other.jsonl", "curate"),
         ("curate.generate", {"temperature": "0.1"}, "curate"),
+        ("curate.generate", {"reasoningDelimiters": {"open": "[THINK]", "close": "[/THINK]"}}, "curate"),
         ("models.0.endpoint.model", "bigger", "curate"),
         ("models.0.endpoint.url", "http://elsewhere/v1", "curate"),
         ("seed", 7, "curate train evaluate"),
