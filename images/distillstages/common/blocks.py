@@ -158,7 +158,7 @@ class ReasoningDelimiters(Model):
 
 
 class Generate(Model):
-    """How the teacher is asked. `samples` answers a question. `reasoning_delimiters` null: those of the trace formats."""
+    """How the teacher is asked. `samples` answers a question; `reasoning_delimiters` null: those of trace formats."""
 
     samples: Annotated[int, Field(ge=1, le=64)] = 1
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7

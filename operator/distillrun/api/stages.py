@@ -196,8 +196,8 @@ class Generate(ApiModel):
     system_prompt: str = Field(default="", max_length=8192, description="System prompt for the teacher; empty: none.")
     reasoning_delimiters: ReasoningDelimiters | None = Field(
         default=None,
-        description="Delimiters of reasoning inside the answer, where the API gives it no field of its own; unset: <think>"
-        " and </think>, Sky-T1's and s1's.",
+        description="Delimiters of reasoning inside the answer, where the API gives it no field of its own; unset:"
+        " <think> and </think>, Sky-T1's and s1's.",
     )
 
 
