@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from pydantic import ValidationError
+
 from distillrun import __version__
+from distillrun.api.v1alpha1 import Mirror
 from distillrun.cli import estimate
 from distillrun.cluster.connection import own_namespace
 from distillrun.plan.model import STAGES, Network, Settings
@@ -67,6 +70,7 @@ def options(arguments: argparse.Namespace, env: Mapping[str, str]) -> Options:
             gpu_resource=env.get("DISTILLRUN_GPU_RESOURCE") or "nvidia.com/gpu",
             image_pull_policy=env.get("DISTILLRUN_IMAGE_PULL_POLICY") or "IfNotPresent",
             network=_network(env, lease_namespace),
+            mirror=_mirror(env.get("DISTILLRUN_MIRROR") or ""),
         ),
         namespaces=tuple(sorted({name.strip() for name in watched.split(",") if name.strip()})),
         context=arguments.context or env.get("DISTILLRUN_KUBE_CONTEXT") or None,
@@ -80,6 +84,16 @@ def options(arguments: argparse.Namespace, env: Mapping[str, str]) -> Options:
         log_level=env.get("DISTILLRUN_LOG_LEVEL") or "INFO",
         text_logs=arguments.text_logs,
     )
+
+
+def _mirror(uri: str) -> str:
+    try:
+        return Mirror(uri=uri).uri if uri else ""
+    except ValidationError:
+        raise ValueError(
+            f"DISTILLRUN_MIRROR is {uri!r}: give the URL of a server with the hub's API, or a folder at s3:// or file:///"
+            " as `hf download --cache-dir` makes it."
+        ) from None
 
 
 def _network(env: Mapping[str, str], operator_namespace: str) -> Network | None:

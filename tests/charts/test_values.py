@@ -100,6 +100,7 @@ def test_helm_lint_finds_nothing(helm: Path) -> None:
         ({"watchNamespaces": "team-a"}, "watchNamespaces"),
         ({"watchNamespaces": ["Team A"]}, "watchNamespaces"),
         ({"logLevel": "loud"}, "logLevel"),
+        ({"mirror": "hub.example"}, "mirror"),
         ({"networkPolicy": {"dns": ["*"]}}, "dns"),
         ({"networkPolicy": {"serveFrom": "gateways"}}, "serveFrom"),
         ({"admissionPolicy": {"create": "no"}}, "admissionPolicy"),
@@ -134,6 +135,7 @@ def test_the_defaults_pass_every_setting_to_the_operator(default: list[dict[str,
         "DISTILLRUN_GPU_HOUR_PRICE": "0",
         "DISTILLRUN_PRICE_BOOK": "{}",
         "DISTILLRUN_CURRENCY": "USD",
+        "DISTILLRUN_MIRROR": "",
         "DISTILLRUN_WATCH_NAMESPACES": "",
         "DISTILLRUN_NETWORK_POLICIES": "true",
         "DISTILLRUN_DNS": "kube-system,169.254.0.0/16",
@@ -158,6 +160,7 @@ def test_what_is_set_reaches_the_operator(render: Render) -> None:
             "gpu": {"resource": "amd.com/gpu", "hourPrice": "2.96", "currency": "EUR", "priceBook": {"A100": "1.5"}},
             "watchNamespaces": ["team-a", "team-b", "team-a"],
             "networkPolicy": {"create": False, "dns": ["openshift-dns"], "serveFrom": ["gw", "10.0.0.0/8", "gw"]},
+            "mirror": "s3://mirror/hub",
             "logLevel": "debug",
             "leaderElection": {"leaseName": "another"},
             "replicas": 2,
@@ -175,6 +178,7 @@ def test_what_is_set_reaches_the_operator(render: Render) -> None:
     assert got["DISTILLRUN_GPU_HOUR_PRICE"] == "2.96"
     assert got["DISTILLRUN_PRICE_BOOK"] == '{"A100":"1.5"}'
     assert got["DISTILLRUN_CURRENCY"] == "EUR"
+    assert got["DISTILLRUN_MIRROR"] == "s3://mirror/hub"
     assert got["DISTILLRUN_WATCH_NAMESPACES"] == "team-a,team-b"
     assert got["DISTILLRUN_NETWORK_POLICIES"] == "false"
     assert got["DISTILLRUN_DNS"] == "openshift-dns"

@@ -43,6 +43,17 @@ def test_a_gate_on_the_lower_end_is_judged_by_the_lower_end(page: Page) -> None:
     assert "lower end ≥ 97.0 % missed" in page(report(read(run), runs.NOW))
 
 
+def test_what_was_used_at_a_revision_that_nobody_has_chosen_is_reported(page: Page) -> None:
+    run = runs.served()
+    assert "Nobody has chosen" not in page(report(read(run), runs.NOW))
+    run["status"]["resolved"] = {
+        "student": {"revision": "5" * 40, "unchecked": True},
+        "sources": [{"name": "pool", "unchecked": True}, {"name": "own"}],
+    }
+    told = rows(page(report(read(run), runs.NOW)))
+    assert "Nobody has chosen a commit of student, pool: the newest was used (status.resolved)" in told
+
+
 def test_a_failed_run_reports_the_reason_and_has_no_scores(page: Page) -> None:
     text = page(report(read(runs.failed()), runs.NOW))
     assert rows(text)[0].startswith("demo-team/additions: curate failed (TeacherUnauthorized): the teacher refused")

@@ -18,8 +18,10 @@ from distillstages.common import exit as stage_exit
 from distillstages.common import termination
 from tests.unit.builders import SETTINGS, run, spec
 
+MIRROR = "https://hub.corp.example/hf"
 EXAM_FIELDS = {"layout": "MultipleChoice", "question": "q", "choices": ["a", "b"], "answerIs": "Index"}
 FULL = spec(
+    mirror={"uri": MIRROR, "secretName": "hf"},
     curate={
         "sources": [
             {
@@ -32,7 +34,19 @@ FULL = spec(
             },
             {"name": "exam", "uri": "file:///mnt/distillrun/exam.csv", "fields": EXAM_FIELDS, "share": "6e-1"},
         ],
-        "generate": {"samples": 4, "temperature": "0.7", "topP": "0.95", "maxTokens": 99, "systemPrompt": "Work."},
+        "decontaminate": {
+            "against": [
+                {
+                    "name": "held-out",
+                    "uri": "hf://datasets/a/held-out",
+                    "fields": {"layout": "ShareGPT", "question": "turns"},
+                    "secretName": "hf",
+                }
+            ]
+        },
+        "generate": {"samples": 4, "temperature": "0.7", "topP": "0.95", "maxTokens": 99, "systemPrompt": "Work.",
+            "reasoningDelimiters": {"open": "[THINK]", "close": "[/THINK]"},
+        },
         "traceFormat": "SkyT1",
         "systemPrompt": "Think.",
     },
@@ -69,6 +83,7 @@ def test_every_stage_reads_what_the_operator_writes(stage: StageName, given: dic
     read = stage_side.parse(text)
     assert read.stage == stage
     assert read.attempt == 3
+    assert read.mirror == (MIRROR if given is FULL and stage in ("resolve", "curate") else None)
     written = yaml.safe_load(text)[stage]
     block = getattr(read, stage)
     known = block.model_dump(by_alias=True)
@@ -119,6 +134,28 @@ def test_a_layout_of_code_reaches_the_stages_that_read_sources() -> None:
         config = stageconfig.stage_config(run(spec=given), Spec.model_validate(given), stage, "f" * 64, 1, INPUTS)
         read = getattr(stage_side.parse(yaml.safe_dump(config)), stage).sources[0].fields
         assert read.model_dump(by_alias=True, exclude_none=True, mode="json") == {**fields, "answerIs": "Auto"}
+
+
+def test_what_else_questions_are_compared_with_reaches_resolve_and_curation_as_rows_without_answers() -> None:
+    a_run, given = run(spec=FULL), Spec.model_validate(FULL)
+    commit = "ab" * 20
+    inputs = stageconfig.Inputs(
+        UPSTREAM, Resolved.model_validate({"against": [{"name": "held-out", "revision": commit}]})
+    )
+    resolve = stage_side.parse(
+        yaml.safe_dump(stageconfig.stage_config(a_run, given, "resolve", "f" * 64, 2, inputs))
+    ).resolve
+    curate = stage_side.parse(
+        yaml.safe_dump(stageconfig.stage_config(a_run, given, "curate", "f" * 64, 1, inputs))
+    ).curate
+    assert resolve is not None
+    assert curate is not None
+    assert [each.name for each in curate.decontaminate.against] == ["additions", "held-out"]
+    wanted, compared = resolve.against[0], curate.decontaminate.against[1]
+    assert (wanted.pinned, compared.revision) == (commit, commit)
+    for each in (wanted, compared):
+        assert (each.split, each.fields.layout, each.fields.question) == ("test", "ShareGPT", "turns")
+        assert not each.fields.answered
 
 
 def test_both_sides_agree_on_exit_codes() -> None:

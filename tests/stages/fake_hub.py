@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -125,3 +127,20 @@ class FakeHub:
                 """Quiet."""
 
         return Handler
+
+
+def hub_cache(root: Path, repository: str, files: dict[str, bytes], *, kind: str = "datasets") -> Path:
+    """The hub's cache as `hf download --cache-dir root` leaves it: the files at the commit SHA, which is main, as links
+    to blobs. Returns the snapshot's folder."""
+    where = root / f"{kind}--{repository.replace('/', '--')}"
+    snapshot = where / "snapshots" / SHA
+    for name, data in files.items():
+        blob = where / "blobs" / hashlib.sha1(data).hexdigest()
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(data)
+        path = snapshot / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(os.path.relpath(blob, path.parent))
+    (where / "refs").mkdir()
+    (where / "refs/main").write_text(SHA)
+    return snapshot

@@ -49,7 +49,8 @@ class Teacher(Model):
 
 class Fields(Model):
     """How rows are laid out, and the names of their columns; null: the layout's own (layouts.py). `choices`: one column
-    that holds all of them, or one for each. `id` null: rows are named by a hash of source and question."""
+    that holds all of them, or one for each. `id` null: rows are named by a hash of source and question. `answered`
+    false: only the question counts, and rows need no answer."""
 
     layout: Literal["Columns", "ShareGPT", "Messages", "Alpaca", "MultipleChoice", "CodeTests", "HumanEval"] = "Columns"
     question: str | None = None
@@ -61,6 +62,7 @@ class Fields(Model):
     starter_code: str | None = None
     entry_point: str | None = None
     id: str | None = None
+    answered: bool = True
 
 
 class Source(Model):
@@ -114,7 +116,8 @@ class Student(Model):
 
 
 class InputToResolve(Source):
-    """A source or benchmark. `pinned`: the revision that an earlier resolve of this run froze; it is kept."""
+    """A source, a benchmark, or what questions are compared with. `pinned`: the revision that an earlier resolve of
+    this run froze; it is kept."""
 
     pinned: Revision = None
 
@@ -140,22 +143,32 @@ class Resolve(Model):
     sources: list[InputToResolve] = []
     dataset: DatasetToResolve | None = None
     benchmarks: list[InputToResolve] = []
+    against: list[InputToResolve] = []
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         unique([s.name for s in self.sources], "source")
         unique([b.name for b in self.benchmarks], "benchmark")
+        unique([a.name for a in self.against], "dataset to decontaminate against")
         return self
 
 
+class ReasoningDelimiters(Model):
+    """The texts between which a teacher's reasoning stands in its answer."""
+
+    open: Annotated[str, Field(min_length=1)]
+    close: Annotated[str, Field(min_length=1)]
+
+
 class Generate(Model):
-    """How the teacher is asked. `samples` answers a question."""
+    """How the teacher is asked. `samples` answers a question; `reasoning_delimiters` null: those of trace formats."""
 
     samples: Annotated[int, Field(ge=1, le=64)] = 1
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: PositiveInt = 16384
     system_prompt: str | None = None
+    reasoning_delimiters: ReasoningDelimiters | None = None
 
 
 class Verify(Model):

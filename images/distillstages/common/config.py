@@ -30,7 +30,7 @@ class StageConfig(Model):
     """stage.yaml as a whole: who, where to, and exactly the one block named like the stage.
 
     `attempt` counts from 1; 0 is a probe's. `stall_timeout_seconds`: progress may stand still for so long (stall.py);
-    null: as the stage sees fit."""
+    null: as the stage sees fit. `mirror`: where hf:// is read instead of the hub (mirror.py)."""
 
     api_version: Literal["distillrun.dev/stage/v1"] = API_VERSION
     stage: StageName
@@ -40,6 +40,7 @@ class StageConfig(Model):
     output: Annotated[str, Field(pattern=r"^(file:///|s3://).+", max_length=2048)]
     seed: int = 42
     stall_timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    mirror: Annotated[str, Field(pattern=r"^(https?://|file:///|s3://).+", max_length=1024)] | None = None
     resolve: Resolve | None = None
     curate: Curate | None = None
     train: Train | None = None

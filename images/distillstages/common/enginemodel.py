@@ -79,18 +79,20 @@ def resolve(name: str, uri: str, revision: str | None) -> EngineModel:
 
     One at s3:// is copied first. Raises DataFault (ModelNotFound, StudentNoTokenizer, NoChatTemplate, InputChanged,
     SourceUnreadable, DiskFull), ConfigFault for a URI that vLLM cannot load from, Temporary."""
-    if uri.startswith("hf://"):
+    where = hub.located(uri, revision)
+    if where.startswith("hf://"):
         place = hub.place(uri)
         return EngineModel(place.repository, revision or place.revision or None, is_local=False)
-    if not uri.startswith(("file://", "s3://")):
+    if not where.startswith(("file://", "s3://")):
         raise ConfigFault(
             f"model {name!r}: {uri} cannot be served, expected file:// or s3:// (a folder) or hf:// (a hub id)"
         )
     what = f"model {name!r}"
-    folder = local_path(uri) if uri.startswith("file://") else modelcopy.local_copy(what, uri, revision)
+    folder = local_path(where) if where.startswith("file://") else modelcopy.local_copy(what, where, revision)
     _check_folder(name, folder)
-    with storage_errors(str(folder)):
-        modelfiles.check(what, uri, revision)
+    if not uri.startswith("hf://"):
+        with storage_errors(str(folder)):
+            modelfiles.check(what, uri, revision)
     return EngineModel(str(folder))
 
 

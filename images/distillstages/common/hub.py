@@ -3,7 +3,8 @@
 hf://owner/name and hf://models/owner/name are models, hf://datasets/owner/name data sets; `@revision` after the name,
 then a path in the repository. Of a data set repository as a whole the `datasets` library knows the layout, and a
 configuration is chosen with ?config=: hf://datasets/openai/gsm8k?config=main. A single file needs none of this:
-hf://datasets/owner/name/path/to/file.parquet goes through fsspec like any other file.
+hf://datasets/owner/name/path/to/file.parquet goes through fsspec like any other file. With a mirror that is a folder
+(mirror.py) all of it is read there, and the hub is never asked.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qs
 
-from distillstages.common import reasons
+from distillstages.common import mirror, reasons
 from distillstages.common.exit import ConfigFault, DataFault, StageError, Temporary
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ _NOT_FOUND: Final = frozenset(
 _AWAY: Final = frozenset(
     {"HfHubHTTPError", "LocalEntryNotFoundError", "ConnectError", "ConnectTimeout", "ReadTimeout", "ReadError"}
     | {"OfflineModeIsEnabled", "RemoteProtocolError", "ConnectionError", "TimeoutError"}
+    | {"EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError"}  # of an object store with a mirror
 )
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,46 @@ def _without_kind(name: str) -> str:
 def pin(uri: str, revision: str | None) -> str:
     """The commit (40 hex digits) that a revision of a repository is now; the URI's own or main for None.
 
-    Raises DataFault SourceNotFound (the hub knows no such repository or revision, or wants its terms accepted), and
-    Temporary when it is away."""
-    from huggingface_hub import HfApi
-
+    Raises DataFault SourceNotFound (hub or mirror know no such repository or revision, or the hub wants its terms
+    accepted), and Temporary when it is away."""
     where = place(uri)
     wanted = revision or where.revision or None
+    root = mirror.folder()
+    if root is not None:
+        return _commit_in(root, where, uri, wanted)
     try:
+        from huggingface_hub import HfApi
+
         api = HfApi()
         info = api.dataset_info if where.kind == "dataset" else api.model_info
         commit = info(where.repository, revision=wanted, timeout=60).sha
     except Exception as error:
         raise hub_error(uri, wanted, error) from error
-    if not commit or not _COMMIT.match(commit):
+    if not commit or not mirror.COMMIT.match(commit):
         raise Temporary(f"{uri}: the hub named {commit!r} as the commit of {wanted or 'main'}, expected 40 hex digits")
     return commit
+
+
+def _commit_in(root: str, where: Place, uri: str, wanted: str | None) -> str:
+    try:
+        return mirror.commit(root, where.kind, where.repository, wanted or "main")
+    except DataFault as fault:
+        fault.message = f"{uri}: {fault.message}"
+        raise
+    except Exception as error:  # stores raise their clients' own kinds
+        raise hub_error(f"{uri} in {root}", wanted, error) from error
+
+
+def located(uri: str, revision: str | None) -> str:
+    """Where a URI is read: of hf:// the URI for fsspec at a revision (None: its own), or the place in the mirror; any
+    other URI is its own place. Raises as `pin`."""
+    if not uri.startswith("hf://"):
+        return uri
+    where, root = place(uri), mirror.folder()
+    if root is None:
+        return where.at(revision)
+    found = mirror.snapshot(root, where.kind, where.repository, pin(uri, revision))
+    return f"{found}/{where.path}" if where.path else found
 
 
 def hub_error(uri: str, revision: str | None, error: Exception, after: str = "") -> StageError:
@@ -120,10 +146,14 @@ def rows_of_repository(source: Located) -> Iterator[tuple[str, int, Mapping[str,
     repository = place(source.uri)
     revision = source.revision or repository.revision or None
     where = f"{source.uri} split {source.split}"
+    found = located(source.uri, source.revision)
     number = 0
     try:
+        name = repository.repository
+        if not found.startswith("hf://"):
+            name, revision = str(mirror.local_copy(found)), None
         stream = datasets.load_dataset(
-            repository.repository, repository.config, split=source.split, revision=revision, streaming=True
+            name, repository.config, split=source.split, revision=revision, streaming=True
         )
         for number, row in enumerate(stream, 1):
             yield where, number, row

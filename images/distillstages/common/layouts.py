@@ -10,7 +10,8 @@
 | CodeTests      | column `question`, and `starter_code`      | tests in column `input_output`              |
 | HumanEval      | column `prompt`                            | tests in columns `test` and `entry_point`   |
 
-The names of the columns are the layouts' own; each may be mapped to another. Whatever a row holds, nothing but
+The names of the columns are the layouts' own; each may be mapped to another. Of rows that need no answer only the
+question is read, of multiple choice without the choices. Whatever a row holds, nothing but
 DataFault is raised.
 """
 
@@ -61,9 +62,12 @@ class Turn(NamedTuple):
 
 def columns(fields: Fields) -> tuple[str, ...]:
     """The names of the columns that every row must have."""
-    if fields.layout in coderows.LAYOUTS:
+    if fields.layout in coderows.LAYOUTS and fields.answered:
         return tuple(name for name in (question_column(fields), *coderows.columns(fields), fields.id) if name)
-    needed = [question_column(fields), answer_column(fields), fields.input, fields.id]
+    needed = [question_column(fields), fields.input, fields.id]
+    if not fields.answered:
+        return tuple(name for name in needed if name)
+    needed.insert(1, answer_column(fields))
     if fields.layout == "MultipleChoice":
         needed += choicerows.columns(fields)
     return tuple(name for name in needed if name)
@@ -80,24 +84,27 @@ def answer_column(fields: Fields) -> str:
 
 
 def parts_of(fields: Fields, row: Mapping[str, Any], where: str) -> Parts:
-    """Question and reference of a row; `where` names file and row in messages. Raises DataFault: FieldMissing,
-    RowBroken."""
+    """Question and reference of a row, the latter "" where rows need none; `where` names file and row in messages.
+    Raises DataFault: FieldMissing, RowBroken."""
     column = question_column(fields)
-    if fields.layout == "MultipleChoice":
+    if fields.layout == "MultipleChoice" and fields.answered:
         question = text_of(row, column, where, "question", "a question")
         asked, letter, number = choicerows.read(fields, question, answer_column(fields), row, where)
         return Parts(asked, letter, number, instruction=f"\n\n{choicerows.INSTRUCTION}")
-    if fields.layout in coderows.LAYOUTS:
+    if fields.layout in coderows.LAYOUTS and fields.answered:
         found = coderows.read(fields, text_of(row, column, where, "question", "a question"), row, where)
         return Parts(found.question, found.reference, tests=found.tests, instruction=found.instruction)
     if fields.layout in _KEYS:
         value = value_of(row, column, where, "question", "a conversation")
         conversation = turns(fields.layout, value, f"{where}: field {column!r}")
-        question, reply = _first(conversation, f"{where}: field {column!r}", with_reply=not fields.answer)
+        with_reply = fields.answered and not fields.answer
+        question, reply = _first(conversation, f"{where}: field {column!r}", with_reply=with_reply)
     else:
         question, reply = text_of(row, column, where, "question", "a question"), ""
         if fields.layout == "Alpaca":
             question = _with_input(question, fields, row, where)
+    if not fields.answered:
+        return Parts(question, "")
     if fields.answer or not reply:
         answer = answer_column(fields)
         reply = text_of(row, answer, where, "answer", "a reference answer")

@@ -16,7 +16,8 @@ def paths(filesystem: Any, folder: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in filesystem.ls(folder, detail=True):
         name = entry["name"].rsplit("/", 1)[-1]
-        if entry["type"] == "file" and any(fnmatch.fnmatch(name, pattern) for pattern in _PATTERNS):
+        # A hub's cache holds links, of which fsspec says neither.
+        if entry["type"] != "directory" and any(fnmatch.fnmatch(name, pattern) for pattern in _PATTERNS):
             found[name] = entry["name"]
     return found
 

@@ -54,9 +54,11 @@ class SourceLike(Located, Protocol):
 @dataclass(frozen=True, slots=True)
 class Question:
     """One question. `id` is the row's own where a field is mapped to it, else `key`; `key` is a hash of source and
-    question, 32 hex digits, stable across runs. `reference` is the reference answer, never empty; `choices`: how
-    many the question offers, the reference being the letter of one (0: it is no multiple choice). `tests` judge an
-    answer instead of the reference. `instruction`: the end of the question that a layout has added."""
+    """One question. `id` is the row's own where a field is mapped to it, else `key`; `key` is a hash of source and
+    question, 32 hex digits, stable across runs. `reference` is the reference answer, "" only where the source's fields
+    ask for none; `choices`: how many the question offers, the reference being the letter of one (0: it is no multiple
+    choice). `tests` judge an answer instead of the reference. `instruction`: the end of the question that a layout has
+    added."""
 
     key: str
     id: str
@@ -159,9 +161,7 @@ def files(source: Located) -> tuple[Any, list[str]]:
     """The file system and the files that a URI names, sorted. Raises DataFault, Temporary."""
     import fsspec
 
-    uri = source.uri
-    if uri.startswith("hf://"):
-        uri = hub.place(uri).at(source.revision)
+    uri = hub.located(source.uri, source.revision)
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
         if any(c in path for c in "*?["):

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Final
 
-from distillstages.common import cgroup, logs, metrics, reasons, stacks, stall, state, termination, worker
+from distillstages.common import cgroup, logs, metrics, mirror, reasons, stacks, stall, state, termination, worker
 from distillstages.common import config as configuration
 from distillstages.common.artifacts import Output
 from distillstages.common.config import StageConfig
@@ -83,7 +83,7 @@ def main(
         path = worker.parse_arguments(stage, argv)
         config = configuration.load(path, stage=stage)
         child = list(command(config, path)) if command else default_command(stage, path)
-        extra = dict(environment(config)) if environment else {}
+        extra = {**mirror.environment(config.mirror), **(environment(config) if environment else {})}
         port = port_from_environment()
     except StageError as error:
         print(logs.redact(f"{stage}: {error.message}"), file=sys.stderr)

@@ -109,23 +109,29 @@ def split_any(text: str) -> Trace:
     return Trace(trace.thinking.strip(), trace.response.strip())
 
 
-def marker_in(trace: Trace) -> str | None:
-    """A marker of some trace format, or of a turn, that a trace holds; None without one."""
-    return next((m for m in _FRAME_MARKERS if m in trace.thinking or m in trace.response), None)
-
-
-def _split_lenient(trace_format: str, text: str) -> Trace:
-    m = _MARKERS[trace_format]
-    before, end_marker, after = text.partition(m.middle)
-    lead, open_marker, inside = before.partition(m.open)
+def split_between(opening: str, closing: str, text: str) -> Trace:
+    """The parts of a text whose thinking stands between two markers, stripped; as lenient as `split`."""
+    before, end_marker, after = text.partition(closing)
+    lead, open_marker, inside = before.partition(opening)
     if open_marker and not lead.strip():
         before = inside
     elif open_marker and not end_marker:
         # An opening marker in mid-text without an end: whatever came first was visible.
         return Trace(inside.strip(), lead.strip())
     if not end_marker:
-        return Trace(before.strip(), "") if open_marker else Trace("", _solution(trace_format, text))
-    return Trace(before.strip(), _solution(trace_format, after))
+        return Trace(before.strip(), "") if open_marker else Trace("", text.strip())
+    return Trace(before.strip(), after.strip())
+
+
+def marker_in(trace: Trace, *more: str) -> str | None:
+    """A marker of some trace format, or of a turn, or one of `more`, that a trace holds; None without one."""
+    return next((m for m in (*_FRAME_MARKERS, *more) if m in trace.thinking or m in trace.response), None)
+
+
+def _split_lenient(trace_format: str, text: str) -> Trace:
+    markers = _MARKERS[trace_format]
+    trace = split_between(markers.open, markers.middle, text)
+    return Trace(trace.thinking, _solution(trace_format, trace.response))
 
 
 def _solution(trace_format: str, text: str) -> str:

@@ -47,8 +47,36 @@ def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, A
             f"{counts['of']:,}",
         )
         lines.append(f"| {' | '.join(_inline(cell) for cell in cells)} |")
+    return "\n".join([*lines, *_steps(config, funnel)]) + "\n"
+
+
+def card_of_published(title: str, config: Curate, seed: int, counts: Mapping[str, int], funnel: Funnel) -> str:
+    """The card of a published dataset that was converted, as Markdown. `counts`: what there is of it, by name."""
+    published = config.dataset
+    assert published is not None
+    revision = (published.revision or "not pinned") + (" (unchecked)" if published.unchecked else "")
+    lines = [
+        f"# {_inline(title)}",
+        "",
+        "Converted by DistillRun from a published dataset: nobody was asked, and no answer was checked. `dataset/` is",
+        "what is trained on, `rejected/` every other row with its reason. Its licence, and the terms of the teacher whose",
+        "traces it holds, are its publisher's to tell.",
+        "",
+        "## Origin",
+        "",
+        f"- Dataset: {_inline(published.uri)}, split {_inline(published.split)}",
+        f"- Revision: {_inline(revision)}",
+        f"- Rows: {f'the first {published.take:,}' if published.take else 'all'}, layout {published.fields.layout}",
+        f"- Seed: {seed}",
+        *(f"- {name}: {number:,}" for name, number in counts.items()),
+    ]
+    return "\n".join([*lines, *_steps(config, funnel)]) + "\n"
+
+
+def _steps(config: Curate, funnel: Funnel) -> list[str]:
+    """What was left out, and by which steps."""
     against = ", ".join(f"{each.name} ({each.uri})" for each in config.decontaminate.against) or "nothing"
-    lines += [
+    return [
         "",
         f"Decontaminated against: {_inline(against)}; {config.decontaminate.words} words in a row.",
         "",
@@ -56,7 +84,6 @@ def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, A
         "",
         *funnel.table(),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _inline(text: str) -> str:

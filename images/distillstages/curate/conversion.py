@@ -24,13 +24,16 @@ from distillstages.common.files import storage_errors
 from distillstages.common.progress import Progress
 from distillstages.common.tracerows import TraceRow
 from distillstages.common.worker import Context
-from distillstages.curate import dataset
-from distillstages.curate.funnel import by_frequency, gauge
+from distillstages.curate import dataset, pages
+from distillstages.curate.card import card_of_published
+from distillstages.curate.funnel import Funnel, by_frequency, gauge
 from distillstages.curate.screening import benchmarks_of
 
 _log = logging.getLogger("distillstages.curate")
 _SAMPLED: Final = 8
 _EVERY_ROWS: Final = 256
+_CHARACTERS_A_TOKEN: Final = 4
+"""As where a teacher counts no tokens (records.length_of): the student's tokenizer is not here."""
 
 Row = dict[str, Any]
 
@@ -48,6 +51,8 @@ class Conversion:
         self.samples: Counter[str] = Counter()
         self.seen: set[bytes] = set()
         self.systems = 0
+        self.characters = 0
+        self.funnel = Funnel()
         self.shown = {True: Shown(context.config.seed), False: Shown(context.config.seed)}
 
     def run(self) -> dict[str, Any]:
@@ -59,21 +64,24 @@ class Conversion:
         with storage_errors(output.url(PARTIAL)), tempfile.TemporaryDirectory(prefix="build-", dir=parent) as name:
             build = Path(name)
             self._write(build)
+            self._close_funnel()
             numbers = self._numbers()
-            (build / "sample.md").write_text(self._page(numbers), encoding="utf-8")
+            self._write_pages(build, numbers)
             output.check_claim()
             output.install(build / "rejected.parquet", "rejected/part-00000.parquet")
-            output.install(build / "sample.md", "sample.md")
+            for page in pages.NAMES:
+                output.install(build / page, page)
             if not numbers["accepted"]:
-                output.show("rejected/part-00000.parquet")
-                output.show("sample.md")
+                for shown in (*pages.NAMES, "rejected/part-00000.parquet"):
+                    output.show(shown)
                 raise self._nothing_accepted(numbers)
             output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
         details = {
             "dataset": self.dataset.model_dump(include={"uri", "revision", "split", "unchecked"}),
             "systemPromptsNotUsed": self.systems,
+            "mirror": self.context.config.mirror,
         }
-        outputs = {"dataset": "dataset/", "rejected": "rejected/", "sample": "sample.md"}
+        outputs = {"dataset": "dataset/", "rejected": "rejected/", **pages.OUTPUTS}
         return dict(output.publish(numbers, outputs, details=details).numbers)
 
     def _write(self, build: Path) -> None:
@@ -93,6 +101,8 @@ class Conversion:
                 converted = self._convert(row, place)
                 (bad if "reason" in converted else good).add(converted)
                 self.tally[converted.get("reason")] += 1
+                if "reason" not in converted:
+                    self.characters += sum(len(converted[part]) for part in ("question", "thinking", "response"))
                 self.shown["reason" not in converted].offer(number, converted)
                 if number % _EVERY_ROWS == 0:
                     self._show(progress, number, take or number)
@@ -139,26 +149,54 @@ class Conversion:
         accepted, rejected = gauge(self.context.metrics, self.tally)
         progress.update(done, total=total, accepted=accepted, rejected=rejected)
 
+    def _close_funnel(self) -> None:
+        """The steps that every row went through, from the counts by reason."""
+        left = self.tally.total()
+        screened = {"deduplicate": reasons.DUPLICATE, "decontaminate": reasons.CONTAMINATED}
+        broken = {r: n for r, n in self.tally.items() if r is not None and r not in screened.values()}
+        left = self.funnel.add("read", "rows", left, broken).left
+        for step, reason in screened.items():
+            if step != "decontaminate" or self.clean.against:
+                left = self.funnel.add(step, "rows", left, {reason: self.tally[reason]}).left
+        for line in self.funnel.fields():
+            _log.info("funnel", extra={"fields": line})
+
     def _numbers(self) -> dict[str, Any]:
         by_reason = {str(reason): number for reason, number in self.tally.items() if reason is not None}
+        tokens = self.characters // _CHARACTERS_A_TOKEN
         return {
             "questions": len(self.samples),
             "rows": self.tally.total(),
             "accepted": self.tally[None],
             "rejected": sum(by_reason.values()),
             "rejectedByReason": by_frequency(by_reason),
+            "duplicates": self.funnel.removed(reasons.DUPLICATE),
+            "contaminated": self.funnel.removed(reasons.CONTAMINATED),
+            "funnel": self.funnel.numbers(),
+            **({"datasetTokens": tokens} if tokens else {}),
         }
 
-    def _page(self, numbers: dict[str, Any]) -> str:
+    def _write_pages(self, build: Path, numbers: dict[str, Any]) -> None:
+        config = self.context.config
+        assert config.curate is not None
+        tokens = numbers.get("datasetTokens", 0)
         summary = [
             ("dataset", f"{self.dataset.uri}, split {self.dataset.split}"),
             dataset.revision_line(self.dataset),
             *((name, str(numbers[name])) for name in ("rows", "questions", "accepted", "rejected")),
             *((f"rejected: {reason}", str(number)) for reason, number in numbers["rejectedByReason"].items()),
             ("rows whose own system prompt is not used", str(self.systems)),
+            ("tokens, counted as a quarter of the characters", str(tokens)),
         ]
+        counts = {
+            "Traces": numbers["accepted"],
+            "Tokens, counted as a quarter of the characters": tokens,
+            "Rows whose own system prompt is not used": self.systems,
+        }
+        title = f"Traces of {config.run.name}"
         shown = [*self.shown[True].rows(), *self.shown[False].rows()]
-        return dataset.sample_page(f"Traces of {self.context.config.run.name}", summary, shown)
+        text = card_of_published(title, config.curate, config.seed, counts, self.funnel)
+        pages.write(build, title, summary, shown, self.funnel, text)
 
     def _nothing_accepted(self, numbers: dict[str, Any]) -> DataFault:
         why = ", ".join(f"{reason} {number}" for reason, number in numbers["rejectedByReason"].items())

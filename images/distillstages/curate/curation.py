@@ -20,11 +20,10 @@ from distillstages.common.grading import Grader, require_sandbox
 from distillstages.common.progress import Progress
 from distillstages.common.sources import Question, read_questions, unique
 from distillstages.common.worker import Context
-from distillstages.curate import dataset, mixture, selection
+from distillstages.curate import dataset, mixture, pages, selection
 from distillstages.curate.backoff import Backoff
 from distillstages.curate.card import card
 from distillstages.curate.funnel import Funnel, by_frequency, gauge
-from distillstages.curate.htmlpage import page as pages_html
 from distillstages.curate.journal import Journal, Key
 from distillstages.curate.pace import Pacer, Paused
 from distillstages.curate.records import Answer, fault_of, length_of, trace_of
@@ -44,12 +43,8 @@ OUTPUTS: Final = {
     "dataset": "dataset/",
     "rejected": "rejected/",
     "filtered": "filtered/",
-    "sample": "sample.md",
-    "page": "sample.html",
-    "card": "README.md",
-    "funnel": "funnel.json",
+    **pages.OUTPUTS,
 }
-PAGES: Final = ("sample.md", "sample.html", "README.md", "funnel.json")
 
 
 class Curation:
@@ -227,8 +222,9 @@ class Curation:
             queue.task_done()
 
     async def _verdict(self, answer: Answer, grader: Grader) -> tuple[str | None, str]:
-        trace = trace_of(answer)
-        fault = fault_of(answer, trace)
+        marks = self.config.generate.reasoning_delimiters
+        trace = trace_of(answer, marks)
+        fault = fault_of(answer, trace, marks)
         if fault:
             return fault
         verdict = await grader.verdict(self.by_key[answer.key], trace.response)
@@ -275,10 +271,10 @@ class Curation:
             self.output.check_claim()
             for kind in ("rejected", "filtered"):
                 self.output.install(build / f"{kind}.parquet", f"{kind}/part-00000.parquet")
-            for page in PAGES:
+            for page in pages.NAMES:
                 self.output.install(build / page, page)
             if not numbers["accepted"]:
-                for name in (*PAGES, "rejected/part-00000.parquet", "filtered/part-00000.parquet"):
+                for name in (*pages.NAMES, "rejected/part-00000.parquet", "filtered/part-00000.parquet"):
                     self.output.show(name)
                 raise self._nothing_accepted(numbers)
             self.output.install(build / "dataset.parquet", "dataset/part-00000.parquet")
@@ -289,6 +285,7 @@ class Curation:
             "mixture": self.mixture,
             "seed": self.context.config.seed,
             "uncheckedRevisions": [s.name for s in self.config.sources if s.unchecked],
+            "mirror": self.context.config.mirror,
         }
         return dict(self.output.publish(numbers, OUTPUTS, details=details).numbers)
 
@@ -348,7 +345,8 @@ class Curation:
         ):
             for position, each in enumerate(judged):
                 answer = self.journal.read((each.question.key, each.sample))
-                row = dataset.row_of(each.question, each.sample, trace_of(answer))
+                trace = trace_of(answer, self.config.generate.reasoning_delimiters)
+                row = dataset.row_of(each.question, each.sample, trace)
                 if each.fate is None:
                     good.add(row)
                     tokens += answer.prompt_tokens + answer.completion_tokens
@@ -376,14 +374,8 @@ class Curation:
             *((f"questions of {each['source']}", f"{each['questions']} of {each['of']}") for each in self.mixture),
         ]
         title = f"Traces of {self.context.config.run.name}"
-        pages = {
-            "sample.md": dataset.sample_page(title, summary, sampled),
-            "sample.html": pages_html(title, summary, self.funnel, sampled),
-            "README.md": card(title, self.config, self.context.config.seed, self.mixture, self.funnel),
-            "funnel.json": self.funnel.document(),
-        }
-        for name, text in pages.items():
-            (build / name).write_text(text, encoding="utf-8")
+        text = card(title, self.config, self.context.config.seed, self.mixture, self.funnel)
+        pages.write(build, title, summary, sampled, self.funnel, text)
 
     def _nothing_accepted(self, numbers: dict[str, Any]) -> DataFault:
         why = ", ".join(f"{reason} {number}" for reason, number in numbers["rejectedByReason"].items())

@@ -33,7 +33,7 @@ def gauge(metrics: Metrics, tally: Mapping[str | None, int]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Step:
-    """One step. `unit`: questions or traces; `removed`: by reason, the most frequent first."""
+    """One step. `unit`: questions, traces or rows; `removed`: by reason, the most frequent first."""
 
     name: str
     unit: str

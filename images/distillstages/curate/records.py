@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from distillstages.common import reasons, traceformat
+from distillstages.common.blocks import ReasoningDelimiters
 from distillstages.common.traceformat import Trace
 
 
@@ -38,18 +39,21 @@ class Answer:
         return cls(**fields)
 
 
-def trace_of(answer: Answer) -> Trace:
-    """Thinking and visible response: from the API's own field for reasoning, else from markers in the text."""
+def trace_of(answer: Answer, marks: ReasoningDelimiters | None = None) -> Trace:
+    """Thinking and visible response: from the API's own field for reasoning, else from markers in the text: the
+    teacher's own `marks`, or those of the trace formats."""
+    opening, closing = (marks.open, marks.close) if marks else ("<think>", "</think>")
     if answer.reasoning.strip():
         # Some servers repeat the thinking inside the content.
-        content = (
-            traceformat.split("Think", answer.content).response if "</think>" in answer.content else answer.content
-        )
-        return Trace(answer.reasoning.strip(), content.strip())
+        repeated = closing in answer.content
+        response = traceformat.split_between(opening, closing, answer.content).response if repeated else answer.content
+        return Trace(answer.reasoning.strip(), response.strip())
+    if marks:
+        return traceformat.split_between(opening, closing, answer.content)
     return traceformat.split_any(answer.content)
 
 
-def fault_of(answer: Answer, trace: Trace) -> tuple[str, str] | None:
+def fault_of(answer: Answer, trace: Trace, marks: ReasoningDelimiters | None = None) -> tuple[str, str] | None:
     """(reason, detail) for which a trace is rejected before its answer is looked at, or None."""
     if answer.error:
         return answer.error
@@ -62,7 +66,7 @@ def fault_of(answer: Answer, trace: Trace) -> tuple[str, str] | None:
         return reasons.CONTENT_FILTERED, "the teacher's content filter ended the answer"
     if not trace.response:
         return reasons.MALFORMED, "no visible response" + (" after the thinking" if trace.thinking else "")
-    marker = traceformat.marker_in(trace)
+    marker = traceformat.marker_in(trace, *((marks.open, marks.close) if marks else ()))
     return (reasons.MALFORMED, f"the text holds the marker {marker}") if marker else None
 
 

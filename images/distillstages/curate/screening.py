@@ -32,8 +32,8 @@ class Filtered(NamedTuple):
 
 
 def benchmarks_of(config: Decontaminate) -> Benchmarks:
-    """All questions of the benchmarks. One that cannot be read ends the stage: skipped, it would go unnoticed until
-    somebody trusts its score. Raises DataFault, Temporary."""
+    """All questions of the benchmarks and datasets that are compared with. One that cannot be read ends the stage:
+    skipped, it would go unnoticed until somebody trusts its score. Raises DataFault, Temporary."""
     benchmarks = Benchmarks(config.words)
     for source in config.against:
         number = benchmarks.add(source.name, (q.own_words for q in read_questions(source)))

@@ -1,6 +1,7 @@
 """The answer in the termination message, in a form that fits its 4,096 bytes for any number of inputs.
 
-Entries of sources and benchmarks stand in the order of the configuration. Their form, the first that fits:
+Entries of sources, benchmarks and what is compared with stand in the order of the configuration. Their form, the first
+that fits:
 {"name", "revision", "rows"}, else [revision, rows], else revision alone.
 """
 
@@ -20,15 +21,13 @@ _FORMS: Final[tuple[Callable[[Entry], Any], ...]] = (
 )
 
 
-def numbers(
-    student: Mapping[str, Any], sources: Sequence[Entry], benchmarks: Sequence[Entry], artifact: str
-) -> dict[str, Any]:
-    """The `numbers` of the message; `artifact` is the URI that stands beside them."""
+def numbers(student: Mapping[str, Any], inputs: Mapping[str, Sequence[Entry]], artifact: str) -> dict[str, Any]:
+    """The `numbers` of the message; `inputs` are the entries by what they are (sources, benchmarks, against), and
+    `artifact` is the URI that stands beside them."""
     for form in _FORMS:
         resolved = {
             "student": dict(student),
-            "sources": [form(entry) for entry in sources],
-            "benchmarks": [form(entry) for entry in benchmarks],
+            **{part: [form(entry) for entry in entries] for part, entries in inputs.items()},
         }
         found = {"resolved": resolved}
         if len(Termination.succeeded(artifact, found).dump()) <= MAX_BYTES:

@@ -24,7 +24,7 @@ class Folder:
         self.uri = uri
         self.revision = revision
         try:
-            self.filesystem, path = fsspec.core.url_to_fs(hub.place(uri).at(revision) if is_hub(uri) else uri)
+            self.filesystem, path = fsspec.core.url_to_fs(hub.located(uri, revision))
             self.paths = modelfiles.paths(self.filesystem, path.rstrip("/"))
         except Exception as error:
             raise self.meaning(error) from error

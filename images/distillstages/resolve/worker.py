@@ -1,4 +1,4 @@
-"""The worker of the resolve stage: looks at the student, the sources and the benchmarks, then says all that is wrong.
+"""The worker of the resolve stage: looks at the student and at all data, then says all that is wrong.
 
 Nothing is written: its answer is the termination message, since a revision that was found for one run must not be taken
 for another's.
@@ -28,8 +28,7 @@ def body(context: Context) -> Mapping[str, Any]:
     assert block is not None
     failed: list[StageError] = []
     curated = [*block.sources, *([block.dataset] if block.dataset else [])]
-    exams = block.benchmarks
-    total = 1 + len(curated) + len(exams)
+    total = 1 + len(curated) + len(block.benchmarks) + len(block.against)
     with Progress(context.metrics, unit="inputs", total=total) as progress:
 
         def attempt(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -43,11 +42,15 @@ def body(context: Context) -> Mapping[str, Any]:
                 progress.advance()
 
         found = attempt(lambda: student.resolve(block))
-        inputs = [attempt(lambda each=each: data.resolve(each)) for each in curated]  # type: ignore[misc]
-        benchmarks = [attempt(lambda each=each: data.resolve(each, every_row=True)) for each in exams]  # type: ignore[misc]
+        # An evaluation leaves no row of a benchmark out; curation counts those that it cannot use.
+        parts = {"sources": curated, "benchmarks": block.benchmarks, "against": block.against}
+        entries = {
+            part: [attempt(lambda each=each: data.resolve(each, every_row=part == "benchmarks")) for each in inputs]  # type: ignore[misc]
+            for part, inputs in parts.items()
+        }
     if failed:
         raise together(failed)
-    return message.numbers(found, inputs, benchmarks, context.output.uri)
+    return message.numbers(found, entries, context.output.uri)
 
 
 def together(failed: Sequence[StageError]) -> StageError:

@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from distillstages.common import hub, modelcopy, modelfiles, reasons, traceformat
 from distillstages.common.blocks import Student
@@ -52,20 +51,21 @@ class Conversation:
 
 
 def fetch(student: Student, *, check: bool = True) -> Path:
-    """The local folder of the student's files; downloaded first for hf:// (pinned revision, hub cache) and s3://.
+    """The local folder of the student's files; downloaded first for hf:// (pinned revision, hub cache) and s3://,
+    or those of a mirror.
 
     `check`: files without a hub's revision are held against the content identity that was resolved (one rank is
     enough for a shared volume). Raises DataFault StudentNotFound (no such place, no config.json in it), InputChanged,
     and Temporary when the hub is away.
     """
-    scheme = urlsplit(student.uri).scheme
-    if scheme == "file":
-        folder = local_path(student.uri)
-    elif scheme == "hf":
+    where = hub.located(student.uri, student.revision)
+    if where.startswith("file://"):
+        folder = local_path(where)
+    elif where.startswith("hf://"):
         place = hub.place(student.uri)
         folder = _from_hub(place.repository, student.revision or place.revision or None)
     else:
-        folder = modelcopy.local_copy("student", student.uri, student.revision, missing=reasons.STUDENT_NOT_FOUND)
+        folder = modelcopy.local_copy("student", where, student.revision, missing=reasons.STUDENT_NOT_FOUND)
     if not folder.is_dir():
         raise DataFault(f"student {student.uri}: there is no such folder", reason=reasons.STUDENT_NOT_FOUND)
     if not (folder / "config.json").is_file():
@@ -74,7 +74,7 @@ def fetch(student: Student, *, check: bool = True) -> Path:
             f"student {student.uri}: found {found}, expected a model folder with config.json",
             reason=reasons.STUDENT_NOT_FOUND,
         )
-    if check and scheme != "hf":
+    if check and not student.uri.startswith("hf://"):
         modelfiles.check("student", student.uri, student.revision)
     return folder
 

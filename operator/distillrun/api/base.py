@@ -41,6 +41,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_leng
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
 """The name of a Kubernetes object in the run's namespace."""
 
+Column = Annotated[str, Field(min_length=1, max_length=128)]
+"""The name of a column of rows."""
+
 ServiceName = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
 """The name of a Service: an RFC 1035 label."""
 

@@ -6,14 +6,49 @@ from typing import Literal
 
 from pydantic import Field
 
-from distillrun.api.base import ATOMIC, ApiModel, Decimal, Name, rules
+from distillrun.api.base import ATOMIC, MAP_BY_NAME, ApiModel, ArtifactUri, Column, Decimal, Name, rules
+
+
+class QuestionFields(ApiModel):
+    """How rows are laid out of which only the question counts (docs/data.md)."""
+
+    layout: Literal["Columns", "ShareGPT", "Messages"] = Field(
+        default="Columns",
+        description="A column of the question, or conversations of {from, value} or of {role, content}.",
+    )
+    question: Column | None = Field(
+        default=None,
+        description="Column of the question, or of the conversation; unset: question, and by layout conversations or"
+        " messages.",
+    )
+
+
+class Against(ApiModel):
+    """A dataset whose questions curation leaves out; the run does not evaluate on it."""
+
+    name: Name = Field(description="Name of the dataset, unique among them.")
+    uri: ArtifactUri = Field(description="Its questions: as a source's uri.")
+    revision: str | None = Field(
+        default=None, max_length=128, description="Revision of a hub dataset: a commit is best; unset: the newest."
+    )
+    split: str = Field(default="test", max_length=64, description="Split of a hub dataset.")
+    fields: QuestionFields = Field(default_factory=QuestionFields, description="Where a row has its question.")
+    secret_name: str = Field(
+        default="", max_length=253, description="Secret whose keys become environment variables for reading it."
+    )
 
 
 class Decontaminate(ApiModel):
-    """Questions that share words with the run's benchmarks are left out before anybody is asked."""
+    """Questions that share words with the run's benchmarks, or other datasets, are left out before anybody is asked."""
 
     benchmarks: bool = Field(
         default=True, description="Compare with the questions of every benchmark of evaluate, whole files of them."
+    )
+    against: list[Against] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Compare with the questions of these datasets, too, all of them.",
+        json_schema_extra=MAP_BY_NAME,
     )
     words: int = Field(
         default=8, ge=1, le=64, description="So many words in a row are too many; shorter questions count as a whole."

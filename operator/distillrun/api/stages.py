@@ -12,6 +12,7 @@ from distillrun.api.base import (
     MAP_BY_NAME,
     ApiModel,
     ArtifactUri,
+    Column,
     Decimal,
     Name,
     ObjectName,
@@ -32,9 +33,6 @@ def _between(field: str, low: str, high: str, above: bool = False, below: bool =
 
 
 _SAMPLING = (_between("temperature", "0.0", "2.0"), _between("topP", "0.0", "1.0", above=True))
-
-
-Column = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Fields(ApiModel):
@@ -191,6 +189,22 @@ class Dataset(ApiModel):
         return "dataset"
 
 
+Delimiter = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class ReasoningDelimiters(ApiModel):
+    """The texts between which a teacher's reasoning stands in its answer."""
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            ("self.open != self.close", "reasoningDelimiters: open and close must differ: correct them"),
+        )
+    }
+
+    open: Delimiter = Field(description='Text before the reasoning, e.g. "[THINK]"; an answer may lack it.')
+    close: Delimiter = Field(description='Text after it, e.g. "[/THINK]".')
+
+
 class Generate(ApiModel):
     """How the teacher is asked."""
 
@@ -201,6 +215,11 @@ class Generate(ApiModel):
     top_p: Decimal = Field(default="1", description="Nucleus sampling.")
     max_tokens: int = Field(default=16384, ge=1, le=1_000_000, description="Longest answer, in the teacher's tokens.")
     system_prompt: str = Field(default="", max_length=8192, description="System prompt for the teacher; empty: none.")
+    reasoning_delimiters: ReasoningDelimiters | None = Field(
+        default=None,
+        description="Delimiters of reasoning inside the answer, where the API gives it no field of its own; unset:"
+        " <think> and </think>, Sky-T1's and s1's.",
+    )
 
 
 class Verify(ApiModel):

@@ -237,10 +237,14 @@ class ResolvedModel(ApiModel):
 
     revision: Revision = Field(default="", description="Commit of a hub model, or identity of a folder's content.")
     dimensions: Dimensions = Field(default_factory=Dimensions, description="Its sizes.")
+    unchecked: bool | None = Field(
+        default=None,
+        description="True: the spec names no commit of the hub's repository, so nobody has chosen this revision.",
+    )
 
 
 class ResolvedInput(ApiModel):
-    """A source or a benchmark as it was found."""
+    """A source, a benchmark or what questions are compared with, as it was found."""
 
     name: Annotated[str, Field(max_length=40)] = Field(description="Its name in the spec.")
     revision: Revision = Field(default="", description="Commit of a hub dataset, or identity of the files' content.")
@@ -261,8 +265,17 @@ class Resolved(ApiModel):
     benchmarks: list[ResolvedInput] = Field(
         default_factory=list, max_length=32, description="Benchmarks.", json_schema_extra=MAP_BY_NAME
     )
+    against: list[ResolvedInput] = Field(
+        default_factory=list,
+        max_length=8,
+        description="What questions are compared with besides.",
+        json_schema_extra=MAP_BY_NAME,
+    )
     images: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=8)] = Field(
         default_factory=dict, description="The operator's images of that day, by stage."
+    )
+    mirror: Annotated[str, Field(max_length=1024)] = Field(
+        default="", description="Where hf:// was read instead of the hub; empty: the hub itself."
     )
     gpu_hour_price: Amount | None = Field(
         default=None, description="Price of a GPU hour by the operator's price book; unset or 0: not frozen yet."
@@ -276,6 +289,10 @@ class Resolved(ApiModel):
     def benchmark(self, name: str) -> str:
         """Revision of a benchmark, "" when it was not found."""
         return next((item.revision for item in self.benchmarks if item.name == name), "")
+
+    def compared_with(self, name: str) -> str:
+        """Revision of an item of decontaminate.against, "" when it was not found."""
+        return next((item.revision for item in self.against if item.name == name), "")
 
 
 class Status(ApiModel):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from distillrun.api.base import MAP_BY_NAME, SET, ApiModel, Decimal, Name, ObjectName, rules
+from distillrun.api.funnel import Against
 from distillrun.api.pod import Quantity
 from distillrun.api.servers import ModelServer, Sandbox, Weights
 from distillrun.api.stages import Benchmark, Curate, Evaluate, Gate, SecretKey, Serve, Train
@@ -139,6 +140,19 @@ class StudentModel(Weights):
     """The model that learns."""
 
 
+class Mirror(ApiModel):
+    """Where hf:// is read from when the hub itself is out of reach, or not to be asked."""
+
+    uri: str = Field(
+        pattern=r"^(https?://[^\s?#]+|(file:///|s3://).+)$",
+        max_length=1024,
+        description="A server with the hub's API, or a folder as `hf download --cache-dir` makes it (docs/data.md).",
+    )
+    secret_name: str = Field(
+        default="", max_length=253, description="Secret whose keys become environment variables (HF_TOKEN, AWS_…)."
+    )
+
+
 class Student(ApiModel):
     """Who learns."""
 
@@ -232,6 +246,10 @@ class Spec(ApiModel):
         description="PriorityClass of every pod; with queueName the WorkloadPriorityClass of every Job instead.",
     )
     storage: Storage = Field(description="Where artifacts are kept.")
+    mirror: Mirror | None = Field(
+        default=None,
+        description="Where everything at hf:// is read instead of the hub; unset: the administrator's, or the hub.",
+    )
     budget: Budget = Field(default_factory=Budget, description="What GPU time costs, and the most that it may cost.")
     preflight: Literal["Enforce", "Warn"] = Field(
         default="Enforce",
@@ -272,9 +290,11 @@ class Spec(ApiModel):
         return self
 
     @property
-    def decontaminated_against(self) -> list[Benchmark]:
-        """The benchmarks whose questions curation leaves out."""
-        return self.evaluate.benchmarks if self.evaluate and self.curate.decontaminate.benchmarks else []
+    def decontaminated_against(self) -> list[Benchmark | Against]:
+        """The data whose questions curation leaves out: the run's benchmarks, then further datasets."""
+        settings = self.curate.decontaminate
+        benchmarks = self.evaluate.benchmarks if self.evaluate and settings.benchmarks else []
+        return [*benchmarks, *settings.against]
 
     @property
     def asking_price(self) -> Price | None:

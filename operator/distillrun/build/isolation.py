@@ -16,8 +16,8 @@ from distillrun.api.pod import ServerPodSettings
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.meta import metadata, selector
 from distillrun.build.pod import METRICS_PORT
-from distillrun.plan import companions, names, stageconfig
-from distillrun.plan.model import Network, Run, Settings, Want
+from distillrun.plan import companions, inputs, names, stageconfig
+from distillrun.plan.model import Network, Run, Settings, StageName, Want
 
 Rule = dict[str, Any]
 
@@ -108,9 +108,11 @@ def _egress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
         rules.append(_rule("to", [{"podSelector": {"matchLabels": labels}}], companions.PORT))
     asks = want.stage == "curate" and spec.curate.dataset is None
     urls = [model.endpoint.url for model in spec.models if model.endpoint is not None] if asks else []
-    remote = any(uri.startswith(REMOTE) for uri in _inputs(str(want.stage), spec))
+    places = _places(want.stage, spec)
+    remote = any(place.startswith(REMOTE) for place in places)
     if remote:
         rules.append(_rule("to", list(INTERNET), HTTPS))
+    urls += [place for place in places if place.startswith(("http://", "https://"))]
     if urls or remote:
         urls += _named_in_environment(str(want.stage), spec)
     return _distinct([*rules, *_to(urls)])
@@ -131,18 +133,12 @@ def _among_ranks(direction: str, want: Want, run: Run, spec: Spec) -> list[Rule]
     return [{direction: [{"podSelector": {"matchLabels": selector(want, run)}}]}]
 
 
-def _inputs(stage: str, spec: Spec) -> list[str]:
-    """URIs that a stage reads."""
-    sources = [each.uri for each in spec.curate.inputs]
-    benchmarks = [benchmark.uri for benchmark in spec.evaluate.benchmarks] if spec.evaluate else []
-    student = [spec.student.model.uri]
-    base = student if spec.evaluate and spec.evaluate.also_base_model else []
-    return {
-        "resolve": [*student, *sources, *benchmarks],
-        "curate": [*sources, *(benchmark.uri for benchmark in spec.decontaminated_against)],
-        "train": student,
-        "evaluate": [*base, *benchmarks],
-    }.get(stage, [])
+def _places(stage: StageName, spec: Spec) -> list[str]:
+    """Where a stage reads: the URIs of its inputs, the mirror's instead of the hub's."""
+    found = [each.uri for each in inputs.read_by(stage, spec)]
+    if spec.mirror is not None:
+        found = [spec.mirror.uri if uri.startswith("hf://") else uri for uri in found]
+    return list(dict.fromkeys(found))
 
 
 def _named_in_environment(stage: str, spec: Spec) -> list[str]:

@@ -15,6 +15,7 @@ from distillrun.build.pod import METRICS_PORT, pod_template
 from distillrun.plan import names, size, stageconfig
 from distillrun.plan.attempts import PROBE
 from distillrun.plan.clock import rfc3339
+from distillrun.plan.inputs import mirrored
 from distillrun.plan.model import Run, Settings, Want
 
 # The C emitter takes a fifth of the time of the Python one, for the same text: most of what a new run costs us.
@@ -23,7 +24,7 @@ _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 def build(want: Want, run: Run, settings: Settings) -> dict[str, Any]:
     """The complete object, ready to be sent. Mutable kinds carry the hash of their content."""
-    spec = Spec.model_validate(dict(run.spec))
+    spec = mirrored(Spec.model_validate(dict(run.spec)), settings)
     manifest = _BUILDERS[want.role](want, run, spec, settings)
     return manifest if want.immutable else with_hash(manifest)
 

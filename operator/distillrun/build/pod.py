@@ -9,7 +9,7 @@ from typing import Any
 from distillrun.api.pod import PodSettings, Resources, ServerPodSettings
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.meta import labels
-from distillrun.plan import names, size, stageconfig
+from distillrun.plan import inputs, names, size, stageconfig
 from distillrun.plan.attempts import PROBE
 from distillrun.plan.model import Run, Settings, StageName, Want
 from distillrun.plan.settle import GRACE_SECONDS
@@ -195,18 +195,9 @@ def _secret_env(stage: StageName, spec: Spec) -> list[dict[str, Any]]:
 
 def _secret_names(stage: StageName, spec: Spec) -> list[str]:
     """Secrets whose keys a stage needs in its environment to read its inputs, in order, each once."""
-    if stage == "curate":
-        found = [each.secret_name for each in [*spec.curate.inputs, *spec.decontaminated_against]]
-    elif stage == "resolve":
-        found = [each.secret_name for each in spec.curate.inputs]
-        found += [spec.student.model.secret_name]
-        found += [b.secret_name for b in spec.evaluate.benchmarks] if spec.evaluate else []
-    elif stage == "train":
-        found = [spec.student.model.secret_name]
-    elif stage == "evaluate" and spec.evaluate is not None:
-        found = [spec.student.model.secret_name, *(b.secret_name for b in spec.evaluate.benchmarks)]
-    else:
-        found = []
+    found = [each.secret_name for each in inputs.read_by(stage, spec)]
+    mirror = inputs.mirror_of(stage, spec)
+    found += [mirror.secret_name] if mirror else []
     return list(dict.fromkeys(name for name in found if name))
 
 

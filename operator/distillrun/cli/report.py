@@ -106,6 +106,8 @@ def _remarks(run: RunView) -> list[str]:
         lines.append(f"Training was expected to cost {money(run.expected, run.currency)}{took}: {run.method}")
     if run.budget:
         lines.append(f"The budget is {money(run.budget, run.currency)}")
+    if run.unchecked:
+        lines.append(f"Nobody has chosen a commit of {', '.join(run.unchecked)}: the newest was used (status.resolved)")
     if words := serving(run):
         lines.append(words[0].upper() + words[1:])
     return lines + notices(run)

@@ -108,6 +108,8 @@ class RunView:
     artifacts: Mapping[str, str] = field(default_factory=dict)
     endpoint: str = ""
     model: str = ""
+    unchecked: tuple[str, ...] = ()
+    """Names of the models and data of the hub whose revision nobody has chosen."""
 
     def holds(self, condition: str) -> bool:
         """Whether the condition is there and True."""
@@ -166,7 +168,14 @@ def read(run: Json) -> RunView:
         artifacts={key: value for key, value in (status.get("artifacts") or {}).items() if value},
         endpoint=endpoint.get("url", ""),
         model=endpoint.get("model", ""),
+        unchecked=_unchecked(status.get("resolved") or {}),
     )
+
+
+def _unchecked(resolved: Json) -> tuple[str, ...]:
+    student = {**(resolved.get("student") or {}), "name": "student"}
+    inputs = [each for part in ("sources", "benchmarks", "against") for each in resolved.get(part) or []]
+    return tuple(str(each.get("name", "")) for each in (student, *inputs) if each.get("unchecked"))
 
 
 def number(text: Any) -> float | None:

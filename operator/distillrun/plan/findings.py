@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from distillrun.api.funnel import Against
 from distillrun.api.stages import Benchmark, Dataset, Source
 from distillrun.api.status import Resolved, Score
 from distillrun.api.v1alpha1 import Spec
@@ -49,10 +50,14 @@ def resolved(pods: Sequence[Pod], spec: Spec) -> Resolved:
     if not isinstance(raw, Mapping):
         return Resolved()
     benchmarks = spec.evaluate.benchmarks if spec.evaluate else []
+    student, model = raw.get("student"), spec.student.model
+    if isinstance(student, Mapping) and unchecked(model.uri, model.revision):
+        student = {**student, "unchecked": True}
     parts = {
-        "student": raw.get("student"),
+        "student": student,
         "sources": _entries(raw.get("sources"), spec.curate.inputs),
         "benchmarks": _entries(raw.get("benchmarks"), benchmarks),
+        "against": _entries(raw.get("against", []), spec.curate.decontaminate.against),
     }
     found: dict[str, object] = {}
     for part, value in parts.items():
@@ -64,7 +69,7 @@ def resolved(pods: Sequence[Pod], spec: Spec) -> Resolved:
     return Resolved.model_validate(found)
 
 
-def _entries(raw: Any, inputs: Sequence[Source | Dataset | Benchmark]) -> list[Any]:
+def _entries(raw: Any, inputs: Sequence[Source | Dataset | Benchmark | Against]) -> list[Any]:
     """Entries with their names and revisions, whichever of the three forms they came in."""
     found: list[Any] = []
     for given, entry in zip(inputs, raw if isinstance(raw, list) else (), strict=False):

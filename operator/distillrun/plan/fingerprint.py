@@ -15,6 +15,7 @@ from distillrun.api.stages import Benchmark, Dataset, Source
 from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Model, Spec, StudentModel
 from distillrun.plan.model import Run, StageName
+from distillrun.plan.revisions import compared_with
 
 OUTPUT_VERSION: dict[StageName, int] = {"resolve": 1, "curate": 2, "train": 1, "evaluate": 2, "serve": 1}
 
@@ -44,6 +45,7 @@ def _resolve(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
         "systemPrompt": spec.curate.system_prompt,
         "sources": [_dump(each) for each in spec.curate.inputs],
         "benchmarks": [_dump(benchmark) for benchmark in spec.evaluate.benchmarks] if spec.evaluate else [],
+        "against": [_dump(each) for each in spec.curate.decontaminate.against],
     }
 
 
@@ -73,11 +75,11 @@ def _asked(model: Model) -> dict[str, Any]:
 
 
 def _against(spec: Spec, resolved: Resolved) -> list[Any]:
-    """What questions are compared with: the benchmarks' data in any order, not how they are evaluated."""
+    """What questions are compared with: the data in any order, not how benchmarks are evaluated."""
     against = [
         {
             "uri": each.uri,
-            "revision": resolved.benchmark(each.name) or each.revision,
+            "revision": compared_with(each, resolved) or each.revision,
             "split": each.split,
             "fields": _dump(each.fields),
         }

@@ -277,6 +277,8 @@ class Settings:
     currency: str = "USD"
     gpu_resource: str = "nvidia.com/gpu"
     image_pull_policy: str = "IfNotPresent"
+    mirror: str = ""
+    """Where runs that name no mirror read hf://; "": the hub."""
     progress_interval: float = 30.0
     """Seconds between progress writes of one run, at least."""
     network: Network | None = Network()

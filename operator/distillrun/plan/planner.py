@@ -34,6 +34,7 @@ from distillrun.plan import (
 )
 from distillrun.plan.fingerprint import fingerprint
 from distillrun.plan.gates import Verdict, judge
+from distillrun.plan.inputs import mirror_of, mirrored
 from distillrun.plan.lifecycle import Clock, Hold
 from distillrun.plan.model import STAGES, Decision, Observed, Ref, Run, Settings, StageName, Want
 from distillrun.plan.step import Step
@@ -50,7 +51,7 @@ def plan(run: Run, observed: Observed, now: datetime, settings: Settings) -> Dec
     except ValidationError as error:
         return unreadable.status(run, error, now)
     try:
-        spec = Spec.model_validate(dict(run.spec))
+        spec = mirrored(Spec.model_validate(dict(run.spec)), settings)
     except ValidationError as error:
         return unreadable.spec(run, before, error, now)
     walk = _Walk(run, spec, before, observed, now, settings)
@@ -239,8 +240,10 @@ class _Walk:
         if stage.name == "evaluate":
             self.scores = findings.scores(pods)
         elif stage.name == "resolve":
+            mirror = mirror_of("resolve", self.spec)
             self.resolved = findings.resolved(pods, self.spec).model_copy(
                 update={
+                    "mirror": mirror.uri if mirror else "",
                     "images": self.resolved.images or dict(self.settings.images),
                     "gpu_hour_price": self._book_price(),
                     "currency": self.settings.currency,
@@ -253,6 +256,7 @@ class _Walk:
         return Resolved(
             student=self.resolved.student if self._begun("curate") else Resolved().student,
             sources=self.resolved.sources if self._begun("curate") else [],
+            against=self.resolved.against if self._begun("curate") else [],
             images=self.resolved.images,
         )
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+from distillrun.api.funnel import Against
+from distillrun.api.stages import Benchmark
+from distillrun.api.status import Resolved
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _IN_URI = re.compile(r"hf://(?:datasets/|models/)?[^/@]+/[^/@]+@([^/?]+)")
 
@@ -15,3 +19,8 @@ def unchecked(uri: str, revision: str | None) -> bool:
         return False
     within = _IN_URI.match(uri)
     return not _COMMIT.fullmatch(revision or (within[1] if within else ""))
+
+
+def compared_with(each: Benchmark | Against, resolved: Resolved) -> str:
+    """The revision that data which questions are compared with was resolved to, "" when it was not found."""
+    return resolved.benchmark(each.name) if isinstance(each, Benchmark) else resolved.compared_with(each.name)

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distillrun.api.funnel import Against, QuestionFields
 from distillrun.api.stages import Benchmark, Dataset, Engine, Fields, Source, TraceFields
 from distillrun.api.status import Resolved
 from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import companions, names
+from distillrun.plan.inputs import mirror_of
 from distillrun.plan.model import Run, StageName
-from distillrun.plan.revisions import unchecked
+from distillrun.plan.revisions import compared_with, unchecked
 
 API_VERSION = "distillrun.dev/stage/v1"
 MOUNT = "/mnt/distillrun"
@@ -42,6 +44,7 @@ def stage_config(
     run: Run, spec: Spec, stage: StageName, fingerprint: str, attempt: int, inputs: Inputs
 ) -> dict[str, Any]:
     """The whole file as a dict."""
+    mirror = mirror_of(stage, spec)
     block = {"resolve": _resolve, "curate": _curate, "train": _train, "evaluate": _evaluate, "serve": _serve}[stage]
     return {
         "apiVersion": API_VERSION,
@@ -52,6 +55,7 @@ def stage_config(
         "output": output(run, stage, fingerprint),
         "seed": spec.seed,
         "stallTimeoutSeconds": spec.train.stall_timeout_seconds if stage == "train" else None,
+        "mirror": mirror.uri if mirror else None,
         stage: block(run, spec, fingerprint, attempt, inputs),
     }
 
@@ -72,6 +76,10 @@ def _resolve(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Input
         "benchmarks": [
             _wanted(benchmark, inputs.resolved.benchmark(benchmark.name))
             for benchmark in (spec.evaluate.benchmarks if spec.evaluate else [])
+        ],
+        "against": [
+            {**_located(each, each.revision or ""), "pinned": inputs.resolved.compared_with(each.name) or None}
+            for each in spec.curate.decontaminate.against
         ],
     }
 
@@ -103,7 +111,7 @@ def _source(source: Source | Dataset, resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def _located(rows: Source | Dataset | Benchmark, revision: str) -> dict[str, Any]:
+def _located(rows: Source | Dataset | Benchmark | Against, revision: str) -> dict[str, Any]:
     """Where rows are and how they are laid out; `revision`: what theirs was resolved to, "" where it was not."""
     return {
         "name": rows.name,
@@ -130,6 +138,7 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
             "topP": float(generate.top_p),
             "maxTokens": generate.max_tokens,
             "systemPrompt": generate.system_prompt or None,
+            "reasoningDelimiters": (d := generate.reasoning_delimiters) and d.model_dump(by_alias=True),
         },
         "verify": {"timeoutSeconds": spec.curate.verify.timeout_seconds, "wrong": spec.curate.verify.wrong},
         "decontaminate": _decontaminate(spec, inputs.resolved),
@@ -185,7 +194,7 @@ def _decontaminate(spec: Spec, resolved: Resolved) -> dict[str, Any]:
     settings = spec.curate.decontaminate
     return {
         "words": settings.words,
-        "against": [_located(each, resolved.benchmark(each.name)) for each in spec.decontaminated_against],
+        "against": [_located(each, compared_with(each, resolved)) for each in spec.decontaminated_against],
     }
 
 
@@ -304,7 +313,9 @@ def _student(spec: Spec, resolved: Resolved) -> dict[str, Any]:
     return {"uri": spec.student.model.uri, "revision": resolved.student.revision or spec.student.model.revision}
 
 
-def _fields(fields: Fields | TraceFields) -> dict[str, Any]:
+def _fields(fields: Fields | TraceFields | QuestionFields) -> dict[str, Any]:
+    if isinstance(fields, QuestionFields):
+        return {**fields.model_dump(by_alias=True, mode="json"), "answered": False}
     return {**fields.model_dump(by_alias=True, mode="json"), "id": fields.id or None}
 
 

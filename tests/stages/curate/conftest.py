@@ -43,6 +43,7 @@ class Stage:
     block: dict[str, Any]
     attempt: int = 1
     environment: dict[str, str] = field(default_factory=dict)
+    mirror: str | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -60,6 +61,7 @@ class Stage:
             "fingerprint": "9c" * 32,
             "attempt": self.attempt,
             "output": self.output.as_uri(),
+            "mirror": self.mirror,
             "curate": self.block,
         }
 

@@ -36,11 +36,18 @@ class Raw:
 Behaviour = Callable[[str, int], Any]
 
 
-def completion(content: str, *, finish: str = "stop", reasoning: str | None = None, tokens: int = 7) -> Raw:
-    """A well-formed chat completion."""
+def completion(
+    content: str,
+    *,
+    finish: str = "stop",
+    reasoning: str | None = None,
+    tokens: int = 7,
+    field: str = "reasoning_content",
+) -> Raw:
+    """A well-formed chat completion; `field` holds the reasoning."""
     message: dict[str, Any] = {"role": "assistant", "content": content}
     if reasoning is not None:
-        message["reasoning_content"] = reasoning
+        message[field] = reasoning
     return Raw(
         200,
         {

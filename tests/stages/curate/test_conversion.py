@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from distillstages.common import reasons
+from distillstages.curate import pages
 from distillstages.train.dataset import read_rows
 from tests.stages.curate.conftest import Stage, write_jsonl
 from tests.stages.fake_hub import SHA, FakeHub
@@ -64,7 +65,18 @@ def test_a_published_dataset_is_converted_without_a_teacher_and_training_reads_i
     finished = stage.run()
 
     assert finished.code == 0, finished.log
-    assert finished.numbers == {"questions": 4, "rows": 4, "accepted": 4, "rejected": 0, "rejectedByReason": {}}
+    characters = sum(len(f"{n}+1=?Add {n} and 1.It is \\boxed{{{n + 1}}}.") for n in range(4))
+    assert finished.numbers == {
+        "questions": 4,
+        "rows": 4,
+        "accepted": 4,
+        "rejected": 0,
+        "rejectedByReason": {},
+        "duplicates": 0,
+        "contaminated": 0,
+        "funnel": {"read": 4, "deduplicate": 4},
+        "datasetTokens": characters // 4,
+    }
     trained = list(read_rows(stage.output.as_uri()))
     assert [(r["question"], r["thinking"], r["response"]) for r in trained] == [
         (f"{n}+1=?", f"Add {n} and 1.", f"It is \\boxed{{{n + 1}}}.") for n in range(4)
@@ -109,16 +121,47 @@ def test_several_traces_of_a_question_stay_and_the_same_rows_give_the_same_bytes
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         stage = converting(tmp_path / folder, path.as_uri(), fields={"id": "uid"})
-        assert stage.run().numbers == {
-            "questions": 1,
-            "rows": 30,
-            "accepted": 30,
-            "rejected": 0,
-            "rejectedByReason": {},
-        }
+        numbers = stage.run().numbers
+        assert [numbers[name] for name in ("questions", "rows", "accepted", "rejected")] == [1, 30, 30, 0]
         assert [(row["id"], row["sample"]) for row in stage.rows()] == [(str(n), n) for n in range(30)]
-        published.append([(stage.output / n).read_bytes() for n in ("dataset/part-00000.parquet", "sample.md")])
+        published.append([(stage.output / n).read_bytes() for n in ("dataset/part-00000.parquet", *pages.NAMES)])
     assert published[0] == published[1]
+
+
+def test_a_published_dataset_leaves_a_funnel_a_card_and_pages_as_a_curated_one_does(tmp_path: Path) -> None:
+    row = {"question": "q", "thinking": "<b>hm</b>", "response": "r"}
+    rows = [row, row, {**row, "question": "1+1=?"}, {**row, "response": ""}, {**row, "thinking": ""}]
+    exam = write_jsonl(tmp_path / "exam.jsonl", [{"question": "1+1=?", "answer": "2"}])
+    stage = converting(tmp_path, write_jsonl(tmp_path / "a.jsonl", rows).as_uri(), revision=None, unchecked=True)
+    stage.block["decontaminate"] = {"against": [{"name": "exam", "uri": exam.as_uri()}]}
+
+    finished = stage.run()
+
+    assert finished.code == 0, finished.log
+    document = json.loads((stage.output / "funnel.json").read_text())
+    assert [(step["step"], step["unit"], step["in"], step["out"]) for step in document["steps"]] == [
+        ("read", "rows", 5, 3),
+        ("deduplicate", "rows", 3, 2),
+        ("decontaminate", "rows", 2, 1),
+    ]
+    assert finished.numbers["funnel"] == {"read": 3, "deduplicate": 2, "decontaminate": 1}
+    assert (finished.numbers["duplicates"], finished.numbers["contaminated"]) == (1, 1)
+    card = (stage.output / "README.md").read_text()
+    for line in (
+        f"- Dataset: {(tmp_path / 'a.jsonl').as_uri()}, split train",
+        "- Revision: not pinned (unchecked)",
+        "- Rows: all, layout Columns",
+        "- Traces: 1",
+        f"Decontaminated against: exam ({exam.as_uri()}); 8 words in a row.",
+        "| read | rows | 5 | 3 | FieldMissing 1, NoThinking 1 |",
+    ):
+        assert line in card, card
+    html = (stage.output / "sample.html").read_text()
+    assert "&lt;b&gt;hm" in html
+    assert "<td>decontaminate</td>" in html
+    outputs = json.loads((stage.output / "result.json").read_text())["outputs"]
+    assert set(outputs) == {"dataset", "rejected", "sample", "page", "card", "funnel"}
+    assert all((stage.output / path).exists() for path in outputs.values())
 
 
 @pytest.mark.parametrize(

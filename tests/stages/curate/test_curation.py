@@ -152,10 +152,22 @@ def test_the_request_carries_what_the_configuration_says(make_stage: Any) -> Non
     assert not [p for p in written if b"sk-very-secret-1234" in p.read_bytes()], "the key lies on disk"
 
 
-def test_reasoning_in_a_field_of_its_own_is_the_thinking(make_stage: Any) -> None:
-    with FakeTeacher(lambda q, nth: completion(f"\\boxed{{{add(q)}}}", reasoning="Carry nothing.")) as teacher:
-        stage = make_stage(teacher.url, additions(2))
+def test_reasoning_in_a_field_of_its_own_or_between_the_teachers_own_delimiters_is_the_thinking(
+    make_stage: Any,
+) -> None:
+    def reason(question: str, nth: int) -> Any:
+        solved = f"\\boxed{{{add(question)}}}"
+        if question == "0+1=?":
+            return completion(solved, reasoning="Carry nothing.")
+        if question == "1+2=?":
+            return completion(solved, reasoning="Carry nothing.", field="reasoning")
+        return completion(f"[THINK]Carry nothing.[/THINK] {solved}")
+
+    with FakeTeacher(reason) as teacher:
+        marks = {"open": "[THINK]", "close": "[/THINK]"}
+        stage = make_stage(teacher.url, additions(3), generate={"reasoningDelimiters": marks})
         assert stage.run().code == 0
+    assert [row["thinking"] for row in stage.rows()] == ["Carry nothing."] * 3
     assert stage.rows()[0]["thinking"] == "Carry nothing."
     assert stage.rows()[0]["response"] == "\\boxed{1}"
 

@@ -9,8 +9,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from distillstages.common.blocks import Decontaminate, Deduplicate, Source
+from distillstages.common.sources import read_questions
 from distillstages.curate.funnel import Funnel
 from distillstages.curate.htmlpage import page
+from distillstages.curate.screening import screen
 from tests.stages.curate.conftest import Finished, Stage, additions, write_jsonl
 from tests.stages.curate.fake_teacher import FakeTeacher, Raw, add, completion, solve
 
@@ -58,6 +61,38 @@ def test_what_benchmarks_ask_and_what_is_asked_twice_costs_no_request(make_stage
     card = (stage.output / "README.md").read_text()
     assert "exam (file://" in card
     assert "| decontaminate | questions | 5 | 3 | Contaminated 2 |" in card
+
+
+def test_further_datasets_are_compared_with_by_their_questions_alone(make_stage: Any, tmp_path: Path) -> None:
+    chats = [{"conversations": [{"from": "human", "value": "1+1=?"}]}]
+    against = [
+        {"name": "chats", "uri": write_jsonl(tmp_path / "chats.jsonl", chats).as_uri()},
+        {"name": "bare", "uri": write_jsonl(tmp_path / "bare.jsonl", [{"problem": "2+2=?"}]).as_uri()},
+    ]
+    for each, fields in zip(against, ({"layout": "ShareGPT"}, {"question": "problem"}), strict=True):
+        each |= {"fields": {**fields, "answered": False}}
+    with FakeTeacher() as teacher:
+        stage = make_stage(teacher.url, rows((1, 1), (2, 2), (3, 3)), decontaminate={"against": against})
+        finished = stage.run()
+    assert finished.code == 0, finished.log
+    assert [row["question"] for row in stage.rows()] == ["3+3=?"]
+    left_out = pq.read_table(stage.output / "filtered/part-00000.parquet").to_pylist()
+    assert [row["detail"] for row in left_out] == ["chats: 1+1=?", "bare: 2+2=?"]
+
+
+def test_questions_with_choices_are_not_alike_by_the_sentence_that_all_of_them_end_with(tmp_path: Path) -> None:
+    def choices(question: str) -> dict[str, Any]:
+        return {"question": question, "choices": ["Rome", "Paris"], "answer": "B"}
+
+    asked = [choices("Which of these is the capital of France ?"), choices("Who of them wrote about the other one ?")]
+    fields = {"layout": "MultipleChoice"}
+    exam, pool = (
+        Source.model_validate({"name": name, "uri": write_jsonl(tmp_path / name, some).as_uri(), "fields": fields})
+        for name, some in (("exam.jsonl", asked[:1]), ("pool.jsonl", asked))
+    )
+    left, filtered = screen(list(read_questions(pool)), Deduplicate(), Decontaminate(against=[exam]), Funnel())
+    assert [question.question[:3] for question in left] == ["Who"]
+    assert [each.detail for each in filtered] == ["exam.jsonl: which of these is the capital of france"]
 
 
 def test_a_benchmark_that_cannot_be_read_ends_the_stage_before_anybody_is_asked(make_stage: Any) -> None:

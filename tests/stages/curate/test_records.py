@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillstages.common.artifacts import Output
+from distillstages.common.blocks import ReasoningDelimiters
 from distillstages.common.traceformat import Trace
 from distillstages.curate.journal import Journal
 from distillstages.curate.records import Answer, fault_of, trace_of
@@ -36,6 +37,31 @@ def answer(content: str, **fields: object) -> Answer:
 def test_thinking_and_response_are_found_wherever_the_teacher_put_them(recorded: Answer, trace: Trace) -> None:
     assert trace_of(recorded) == trace
     assert fault_of(recorded, trace) is None
+
+
+OWN = ReasoningDelimiters(open="[THINK]", close="[/THINK]")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "trace"),
+    [
+        (answer("[THINK]\nwhy\n[/THINK]\n\n42"), Trace("why", "42")),
+        (answer("why[/THINK]42"), Trace("why", "42")),
+        (answer("[THINK]why[/THINK]42", reasoning="why"), Trace("why", "42")),
+        (answer("42", reasoning="why"), Trace("why", "42")),
+        (answer("42"), Trace("", "42")),
+    ],
+)
+def test_a_teachers_own_delimiters_are_split_at_as_those_of_the_formats_are(recorded: Answer, trace: Trace) -> None:
+    assert trace_of(recorded, OWN) == trace
+    assert fault_of(recorded, trace, OWN) is None
+
+
+@pytest.mark.parametrize("content", ["[THINK]for ever", "[THINK]a[/THINK]b[/THINK]42", "<think>a</think>42"])
+def test_what_a_teachers_own_delimiters_do_not_split_is_malformed(content: str) -> None:
+    fault = fault_of(answer(content), trace_of(answer(content), OWN), OWN)
+    assert fault is not None
+    assert fault[0] == "Malformed"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from distillstages.common.engine import Launch
 from distillstages.common.enginemodel import EngineModel, check_arguments, resolve
 from distillstages.common.exit import ConfigFault, DataFault
 from tests.stages.engines.stages import make_model
+from tests.stages.fake_hub import SHA, hub_cache
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,14 @@ def test_a_folder_that_lacks_a_part_is_refused(tmp_path: Path, file: str, reason
     assert caught.value.reason == reason
     assert words in caught.value.message
     assert str(model.folder) in caught.value.message
+
+
+def test_a_model_of_the_hub_is_given_as_a_folder_of_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(tmp_path / "m")
+    files = {path.name: path.read_bytes() for path in model.folder.iterdir() if path.is_file()}
+    snapshot = hub_cache(tmp_path / "hub", "owner/model", files, kind="models")
+    monkeypatch.setenv("DISTILLRUN_MIRROR", (tmp_path / "hub").as_uri())
+    assert resolve("base", "hf://owner/model", SHA) == EngineModel(str(snapshot))
 
 
 def test_a_place_that_vllm_cannot_load_from_is_refused() -> None:

@@ -34,7 +34,9 @@ class Finished:
         return found
 
 
-def run_stage(folder: Path, block: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Finished:
+def run_stage(
+    folder: Path, block: Mapping[str, Any], environment: Mapping[str, str] | None = None, *, mirror: str | None = None
+) -> Finished:
     """`python -m distillstages.resolve --config …` to its end."""
     config = {
         "apiVersion": "distillrun.dev/stage/v1",
@@ -42,6 +44,7 @@ def run_stage(folder: Path, block: Mapping[str, Any], environment: Mapping[str, 
         "run": {"namespace": "team", "name": "test", "uid": "3f"},
         "fingerprint": "5e" * 32,
         "output": (folder / "artifacts/team/resolve" / ("5e" * 32)).as_uri(),
+        "mirror": mirror,
         "resolve": dict(block),
     }
     (folder / "stage.yaml").write_text(yaml.safe_dump(config))

@@ -44,14 +44,15 @@ def test_every_revision_is_in_the_message_in_the_order_of_the_configuration(
     count: int, name: int, rows: int | None, form: type
 ) -> None:
     given = entries(count, name, rows)
-    numbers = message.numbers(STUDENT, given, given, ARTIFACT)
+    parts = {"sources": given, "benchmarks": given, "against": given[:8]}
+    numbers = message.numbers(STUDENT, parts, ARTIFACT)
 
     said = Termination.succeeded(ARTIFACT, numbers).encode()
 
     assert len(said) <= MAX_BYTES
     found = json.loads(said)["numbers"]["resolved"]
     assert found["student"] == STUDENT
-    for key in ("sources", "benchmarks"):
-        assert all(isinstance(each, form) for each in found[key])
-        revisions = [each if form is str else each[0] if form is list else each["revision"] for each in found[key]]
-        assert revisions == [each["revision"] for each in given]
+    for part, wanted in parts.items():
+        assert all(isinstance(each, form) for each in found[part])
+        revisions = [each if form is str else each[0] if form is list else each["revision"] for each in found[part]]
+        assert revisions == [each["revision"] for each in wanted]

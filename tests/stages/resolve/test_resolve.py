@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tests.stages.fake_hub import SHA, FakeHub
+from tests.stages.fake_hub import SHA, FakeHub, hub_cache
 from tests.stages.resolve.conftest import CONFIG, Finished, questions, run_stage, save_weights
 
 
@@ -201,6 +201,40 @@ def test_data_sets_of_a_hub_are_pinned_and_their_columns_looked_at(tmp_path: Pat
         assert "no field 'problem'" in ended.message["message"]
 
 
+@pytest.fixture
+def cached(tmp_path: Path, student: Path) -> str:
+    """The URI of a mirror: a hub's cache with a student and a data set."""
+    rows = "".join(json.dumps({"question": f"{n}+1=?", "answer": str(n + 1)}) + "\n" for n in range(4)).encode()
+    hub_cache(tmp_path / "hub", "owner/model", {f.name: f.read_bytes() for f in student.iterdir()}, kind="models")
+    hub_cache(tmp_path / "hub", "owner/sums", {"data/train.jsonl": rows})
+    return (tmp_path / "hub").as_uri()
+
+
+NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+
+
+def test_with_a_folder_as_mirror_the_same_commits_are_pinned_and_no_hub_is_asked(tmp_path: Path, cached: str) -> None:
+    given = block("hf://owner/model", "hf://datasets/owner/sums", "hf://datasets/owner/sums/data/train.jsonl")
+    found = run_stage(tmp_path, given, NO_HUB, mirror=cached)
+    assert found.code == 0, found.log
+    assert (found.resolved["student"]["revision"], found.resolved["student"]["dimensions"]["parameters"]) == (SHA, 264)
+    assert [(e["revision"], e["rows"]) for e in found.resolved["sources"]] == [(SHA, 4), (SHA, 4)]
+
+    given["student"]["revision"], given["sources"][0]["revision"] = "v9", "f" * 40
+    missing = run_stage(tmp_path, given, NO_HUB, mirror=cached)
+    assert (missing.code, missing.message["reason"]) == (65, "SourceNotFound"), missing.log
+    assert "`hf download owner/model --revision v9 --cache-dir <folder>`" in missing.message["message"]
+    assert f"`hf download owner/sums --repo-type dataset --revision {'f' * 40} --cache-dir" in missing.log
+
+
+def test_with_a_server_as_mirror_it_is_asked_instead_of_the_hub(tmp_path: Path, model_hub: FakeHub) -> None:
+    with model_hub as hub:
+        given = {"student": {"uri": "hf://owner/model"}}
+        found = run_stage(tmp_path, given, {**NO_HUB, "HF_HOME": str(tmp_path / "hf")}, mirror=hub.url)
+    assert found.code == 0, found.log
+    assert found.resolved["student"]["revision"] == SHA
+
+
 def test_rows_that_may_be_drawn_are_all_looked_at_and_counted_as_drawn(tmp_path: Path, student: Path) -> None:
     pool = questions(tmp_path / "pool.jsonl", 7)
     drawn = {"uri": pool.as_uri(), "take": 3, "pick": "Random"}
@@ -262,6 +296,24 @@ def test_a_published_dataset_is_pinned_and_refused_only_where_none_of_its_first_
         ended = resolve(**dataset)
         assert (ended.code, ended.message["reason"]) == (65, reason), ended.log
         assert said in ended.message["message"]
+
+
+def test_what_questions_are_compared_with_is_pinned_and_needs_no_answers(tmp_path: Path, student: Path) -> None:
+    held_out = tmp_path / "held-out.jsonl"
+    held_out.write_text(json.dumps({"problem": "1+1=?"}) + "\n")
+    pool = questions(tmp_path / "pool.jsonl")
+
+    def resolve(**fields: Any) -> Finished:
+        given = {"name": "held-out", "uri": held_out.as_uri(), "fields": {**fields, "answered": False}}
+        return run_stage(tmp_path, block(student, pool, against=[given]))
+
+    found = resolve(question="problem")
+    assert found.code == 0, found.log
+    (entry,) = found.resolved["against"]
+    assert (entry["name"], entry["rows"], entry["revision"][:7]) == ("held-out", 1, "sha256:")
+    refused = resolve()
+    assert (refused.code, refused.message["reason"]) == (65, "FieldMissing"), refused.log
+    assert "source 'held-out'" in refused.message["message"]
 
 
 def test_a_hub_that_is_away_is_temporary_unless_something_is_wrong_as_well(tmp_path: Path, student: Path) -> None:

@@ -11,6 +11,7 @@ from distillstages.common.blocks import Student
 from distillstages.common.exit import DataFault
 from distillstages.demo import pupil
 from distillstages.train import student as students
+from tests.stages.fake_hub import SHA, hub_cache
 from tests.stages.train import worlds
 
 pytestmark = pytest.mark.heavy
@@ -46,6 +47,17 @@ def test_a_student_in_an_object_store_is_copied(tmp_path: Path, monkeypatch: pyt
     folder = students.fetch(Student(uri="s3://models/tiny"))
 
     assert (folder / "config.json").read_text() == "{}"
+
+
+def test_a_student_of_the_hub_is_read_from_the_mirror_at_the_commit_that_was_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = hub_cache(tmp_path, "owner/model", {"config.json": b"{}"}, kind="models")
+    monkeypatch.setenv("DISTILLRUN_MIRROR", tmp_path.as_uri())
+
+    assert students.fetch(Student(uri="hf://owner/model", revision=SHA)) == snapshot
+    with pytest.raises(DataFault, match=f"the mirror {tmp_path.as_uri()} has no model owner/model at {'f' * 40}"):
+        students.fetch(Student(uri="hf://owner/model", revision="f" * 40))
 
 
 def test_a_student_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -123,6 +123,15 @@ def test_with_everything_on_the_claim_no_stage_reaches_the_internet(stage: Stage
         ({"student": HUB}, {"train", "evaluate"}),
         ({"curate": {"sources": [{"name": "a", "uri": "hf://datasets/a/b"}]}}, {"curate"}),
         ({"evaluate": {"benchmarks": [{"name": "a", "uri": "s3://bucket/a"}]}, "gates": None}, {"curate", "evaluate"}),
+        (
+            {
+                "curate": {
+                    **spec()["curate"],
+                    "decontaminate": {"against": [{"name": "a", "uri": "hf://datasets/a/b"}]},
+                }
+            },
+            {"curate"},
+        ),
         ({"models": teacher("https://example.com/v1")}, {"curate"}),
         (
             {
@@ -234,6 +243,32 @@ def test_a_mirror_store_or_proxy_named_in_the_environment_is_reached_by_the_stag
     assert {"to": [namespace("storage")], "ports": [{"protocol": "TCP", "port": 9000}]} in rules
     assert 3128 in [port.get("port") for rule in rules for port in rule.get("ports", [])]
     assert len(egress("train", train=train)) == 1, "a training that reads its claim only needs none of them"
+
+
+@pytest.mark.parametrize(
+    ("uri", "rules"),
+    [
+        ("file:///mnt/distillrun/hub", []),
+        ("http://mirror.tools.svc:8080/hf", [{"to": [namespace("tools")], "ports": [{"protocol": "TCP", "port": 8080}]}]),
+    ],
+)
+def test_with_a_mirror_it_is_reached_instead_of_the_internet(uri: str, rules: list[Any]) -> None:
+    alone = {"nodes": 1, "gpusPerNode": 1, "globalBatchSize": 8}
+    assert egress("train", train=alone, student=HUB, mirror={"uri": uri}) == rules
+    assert egress("train", train=alone, mirror={"uri": uri}) == [], "a student on the claim needs no mirror"
+
+
+def test_a_mirror_in_an_object_store_is_reached_as_any_object_store_is() -> None:
+    alone = {"nodes": 1, "gpusPerNode": 1, "globalBatchSize": 8}
+    assert len(internet(egress("train", train=alone, student=HUB, mirror={"uri": "s3://mirror/hub"}))) == 1
+
+
+def test_the_administrators_mirror_is_reached_by_runs_that_name_none() -> None:
+    want = Want("NetworkPolicy", "isolation", "s1-train", stage="train")
+    there = replace(ISOLATED, mirror="http://mirror.tools.svc:8080/hf")
+    made = build(want, run(spec=spec(student=HUB)), there)["spec"]["egress"]
+    assert {"to": [namespace("tools")], "ports": [{"protocol": "TCP", "port": 8080}]} in made
+    assert internet(made) == []
 
 
 def test_a_changed_spec_changes_the_hash_that_tells_whether_to_apply() -> None:

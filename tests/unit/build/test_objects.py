@@ -84,6 +84,24 @@ def test_the_teachers_key_is_a_reference_and_only_curation_has_it() -> None:
         assert ("secretKeyRef" in text) is (stage == "curate")
 
 
+def test_a_secret_for_what_questions_are_compared_with_reaches_the_stages_that_read_it() -> None:
+    against = [{"name": "a", "uri": "s3://pool/a.jsonl", "secretName": "pool"}]
+    a_run = run(spec=spec(curate={**spec()["curate"], "decontaminate": {"against": against}}))
+    for stage in ("resolve", "curate", "train", "evaluate"):
+        container = built(stage, a_run=a_run)["spec"]["template"]["spec"]["containers"][0]  # type: ignore[arg-type]
+        given = [each["secretRef"]["name"] for each in container.get("envFrom", [])]
+        assert given == (["pool"] if stage in ("resolve", "curate") else [])
+
+
+def test_a_mirrors_secret_reaches_the_stages_that_read_something_of_the_hub_and_no_other() -> None:
+    mirror = {"uri": "s3://mirror/hub", "secretName": "mirror"}
+    a_run = run(spec=spec(mirror=mirror, student={"model": {"uri": "hf://owner/model"}}))
+    for stage in ("resolve", "curate", "train", "evaluate"):
+        container = built(stage, a_run=a_run)["spec"]["template"]["spec"]["containers"][0]  # type: ignore[arg-type]
+        given = [each["secretRef"]["name"] for each in container.get("envFrom", [])]
+        assert given == ([] if stage == "curate" else ["mirror"])
+
+
 def test_gpus_are_asked_for_by_the_stages_that_compute_on_them() -> None:
     def gpus(stage: StageName, role: str = "job") -> str:
         resources = built(stage, role)["spec"]["template"]["spec"]["containers"][0]["resources"]

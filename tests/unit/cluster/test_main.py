@@ -51,6 +51,13 @@ def test_a_price_that_is_no_number_is_named_with_its_variable() -> None:
         options(arguments(["operator"]), {"DISTILLRUN_GPU_HOUR_PRICE": "cheap"})
 
 
+def test_a_mirror_is_an_address_or_a_folder() -> None:
+    for uri in ("https://hub.corp.example/hf", "s3://mirror/hub", "file:///mnt/distillrun/hub"):
+        assert options(arguments(["operator"]), {"DISTILLRUN_MIRROR": uri}).settings.mirror == uri
+    with pytest.raises(ValueError, match=r"DISTILLRUN_MIRROR is 'hub\.corp\.example'"):
+        options(arguments(["operator"]), {"DISTILLRUN_MIRROR": "hub.corp.example"})
+
+
 def test_the_definition_is_printed_for_kubectl(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["crd"]) == 0
     assert "name: distillruns.distillrun.dev" in capsys.readouterr().out

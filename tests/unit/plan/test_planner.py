@@ -152,8 +152,47 @@ def test_a_published_dataset_is_curated_without_a_teacher_and_trained_on() -> No
     }
     assert [each["name"] for each in config["curate"]["decontaminate"]["against"]] == ["additions"]
     assert play.run.status["resolved"]["sources"][0]["unchecked"] is True
+    assert "unchecked" not in play.run.status["resolved"]["student"], "it lies on the claim"
     play.complete("curate", GOOD_CURATE)
     assert stage_of(play.run.status, "train")["jobName"]
+
+
+@pytest.mark.parametrize(("revision", "mark"), [(None, True), ("main", True), ("5" * 40, None)])
+def test_a_student_of_the_hub_whose_commit_nobody_has_chosen_is_marked(revision: str | None, mark: bool | None) -> None:
+    play = Play(run(spec=spec(student={"model": {"uri": "hf://owner/model", "revision": revision}})))
+    assert play.run.status["resolved"]["student"].get("unchecked") is mark
+
+
+def test_what_else_questions_are_compared_with_is_read_at_the_revision_that_was_found() -> None:
+    against = [{"name": "held-out", "uri": "hf://datasets/a/held-out"}]
+    found = {**RESOLVED, "against": [["5" * 40, 70]]}
+    play = Play(
+        run(spec=spec(curate={**spec()["curate"], "decontaminate": {"against": against}})),
+        resolve={**GOOD_RESOLVE, "numbers": {"resolved": found}},
+    )
+    compared = play.last.ensure[0].config["curate"]["decontaminate"]["against"]
+    assert [(each["name"], each["revision"]) for each in compared] == [
+        ("additions", "sha256:cc"),
+        ("held-out", "5" * 40),
+    ]
+    assert play.run.status["resolved"]["against"] == [
+        {"name": "held-out", "revision": "5" * 40, "rows": 70, "unchecked": True}
+    ]
+
+
+@pytest.mark.parametrize(("own", "used"), [(None, "https://hub.corp.example"), ("s3://mirror/hub", "s3://mirror/hub")])
+def test_a_runs_own_mirror_or_the_administrators_is_told_to_stages_that_read_of_the_hub_and_recorded(
+    own: str | None, used: str
+) -> None:
+    settings = replace(SETTINGS, mirror="https://hub.corp.example")
+    given = spec(
+        mirror={"uri": own} if own else None, curate={"sources": [{"name": "pool", "uri": "hf://datasets/a/b"}]}
+    )
+    play = Play(run(spec=given), settings=settings)
+    assert play.last.ensure[0].config["mirror"] == used
+    assert play.run.status["resolved"]["mirror"] == used
+    decision = play.complete("curate", GOOD_CURATE)
+    assert decision.ensure[0].config["mirror"] is None, "the student is on the claim"
 
 
 def test_a_second_pass_over_the_same_things_writes_nothing() -> None:

@@ -60,6 +60,7 @@ def changed(path: str, value: Any) -> Spec:
     [
         ("curate.sources.0.uri", "file:///other.jsonl", "curate"),
         ("curate.generate", {"temperature": "0.1"}, "curate"),
+        ("curate.generate", {"reasoningDelimiters": {"open": "[THINK]", "close": "[/THINK]"}}, "curate"),
         ("models.0.endpoint.model", "bigger", "curate"),
         ("models.0.endpoint.url", "http://elsewhere/v1", "curate"),
         ("seed", 7, "curate train evaluate"),
@@ -78,6 +79,7 @@ def changed(path: str, value: Any) -> Spec:
         ("curate.deduplicate", {"near": "0.8"}, "curate"),
         ("curate.decontaminate", {"words": 10}, "curate"),
         ("curate.decontaminate", {"benchmarks": False}, "curate"),
+        ("curate.decontaminate", {"against": [{"name": "held-out", "uri": "s3://pool/held-out.jsonl"}]}, "curate"),
         # Other questions to leave out are another dataset; the same benchmark, evaluated otherwise, is not.
         ("evaluate.benchmarks.0.uri", "file:///other.jsonl", "curate evaluate"),
         ("evaluate.benchmarks.0.take", 5, "evaluate"),
@@ -97,6 +99,7 @@ def changed(path: str, value: Any) -> Spec:
         ("budget.gpuHourPrice", "9", ""),
         ("gates.0.atLeast", "0.1", ""),
         ("storage.claimName", "elsewhere", ""),
+        ("mirror", {"uri": "s3://mirror/hub"}, ""),
     ],
 )
 def test_what_changes_an_output_changes_the_fingerprint_and_what_does_not_does_not(
@@ -121,6 +124,23 @@ def test_a_published_dataset_counts_by_its_content_and_its_mapping_and_nothing_e
     assert mark() == mark(secretName="hf") == mark(revision="a" * 40)
     others = [mark("b" * 40), mark(take=5), mark(split="test"), mark(fields={"thinking": "t"})]
     assert len({mark(), *others}) == 5
+
+
+def test_what_else_questions_are_compared_with_counts_by_its_revision_in_any_order_and_not_by_name_or_secret() -> None:
+    def mark(*against: dict[str, str], revision: str = "a" * 40) -> str:
+        given = Spec.model_validate(spec(curate={**spec()["curate"], "decontaminate": {"against": list(against)}}))
+        found = [{"name": each["name"], "revision": revision} for each in against]
+        resolved = Resolved.model_validate({"against": found})
+        return fingerprint(run(), given, "curate", "", resolved)
+
+    one = {"name": "one", "uri": "hf://datasets/a/one"}
+    two = {"name": "two", "uri": "hf://datasets/a/two"}
+    base = mark(one, two)
+    assert mark(two, one) == base
+    assert mark({**one, "name": "uno", "secretName": "hf"}, two) == base
+    assert mark(one, two, revision="b" * 40) != base
+    assert mark(one) != base
+    assert mark({**one, "split": "train"}, two) != base
 
 
 @pytest.mark.parametrize(
