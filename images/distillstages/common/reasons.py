@@ -69,4 +69,12 @@ DUPLICATE: Final = "Duplicate"
 NEAR_DUPLICATE: Final = "NearDuplicate"
 CONTAMINATED: Final = "Contaminated"
 NOT_DRAWN: Final = "NotDrawn"
+TOO_EASY: Final = "TooEasy"
+TOO_HARD: Final = "TooHard"
+DIFFICULTY_UNKNOWN: Final = "DifficultyUnknown"
 NOT_SELECTED: Final = "NotSelected"
+REWRITE_CHANGED_ANSWER: Final = "RewriteChangedAnswer"
+REWRITE_UNUSABLE: Final = "RewriteUnusable"
+
+# The verdict on a label that is none of those asked for: the question keeps the domain of its source
+UNREADABLE_LABEL: Final = "UnreadableLabel"
