@@ -72,9 +72,11 @@ def key_of(source: str, question: str) -> str:
     return hashlib.sha256(f"{source}\0{question}".encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def read_questions(source: SourceLike, *, domain_column: str | None = None) -> Iterator[Question]:
-    """The questions of a source, in its order, the first `take` rows of it; repeated questions are not removed. The
-    column of domains may lack a row's value, but not the first row.
+def read_questions(
+    source: SourceLike, *, domain_column: str | None = None, domain_required: bool = True
+) -> Iterator[Question]:
+    """The questions of a source, in its order, the first `take` rows of it; repeated questions are not removed. Rows
+    may be without a domain, but where one is required the first row must have its column.
 
     Raises DataFault: SourceNotFound, SourceUnreadable, SourceEmpty, RowBroken, FieldMissing. Temporary when the storage
     is away."""
@@ -82,10 +84,10 @@ def read_questions(source: SourceLike, *, domain_column: str | None = None) -> I
     empty = True
     for where, row_number, row in itertools.islice(rows(source), source.take):
         place = f"{where} row {row_number}"
-        if empty and domain_column is not None and domain_column not in row:
+        if empty and domain_required and domain_column is not None and domain_column not in row:
             raise DataFault(
-                f"{place}: no field {domain_column!r}, expected the question's domain (curate.domains.column); the row "
-                f"has {', '.join(sorted(map(repr, row)))[:500]}",
+                f"{place}: no field {domain_column!r}, expected the question's domain (curate.domains.column), or a "
+                f"`domain` of source {source.name!r}; the row has {', '.join(sorted(map(repr, row)))[:500]}",
                 reason=reasons.FIELD_MISSING,
             )
         empty = False

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from distillstages.common.blocks import Curate
 from distillstages.curate.dataset import cell
-from distillstages.curate.funnel import Funnel
+from distillstages.curate.funnel import by_frequency
+from distillstages.curate.pool import Pool
 
 
-def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, Any]], funnel: Funnel) -> str:
-    """The card as Markdown."""
+def card(title: str, config: Curate, seed: int, pool: Pool, domains: Mapping[str, int]) -> str:
+    """The card as Markdown; `domains` counts the dataset's rows by domain."""
     teacher = config.teacher
     assert teacher is not None
-    drawn = {each["source"]: each for each in mixture}
+    drawn = {each["source"]: each for each in pool.mixture}
     lines = [
         f"# {_inline(title)}",
         "",
@@ -29,6 +29,7 @@ def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, A
         f" {config.generate.top_p:g}, at most {config.generate.max_tokens:,} tokens",
         f"- Wrong answers: {'kept' if config.verify.wrong == 'Keep' else 'rejected'}",
         f"- Seed: {seed}",
+        *_others(config),
         "",
         "## Sources",
         "",
@@ -54,9 +55,51 @@ def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, A
         "",
         "## Funnel",
         "",
-        *funnel.table(),
+        *pool.funnel.table(),
+        *_domains(pool, domains),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _others(config: Curate) -> list[str]:
+    """What other models were asked, and how."""
+    models, lines = config.endpoints, []
+
+    def who(*names: str) -> str:
+        return ", ".join(_inline(f"{models[name].model} ({name})") for name in names)
+
+    if (hard := config.difficulty) is not None:
+        kept = (
+            "questions that none of them answers rightly"
+            if hard.keep == "Failed"
+            else f"questions with {hard.min_pass_rate:g} to {hard.max_pass_rate:g} of the answers right"
+        )
+        lines.append(
+            f"- Difficulty by {who(*hard.models)}, {hard.samples} answers each at temperature {hard.temperature:g}, at"
+            f" most {hard.max_tokens:,} tokens; kept: {kept}"
+        )
+    if config.domains is not None and config.domains.model is not None:
+        lines.append(f"- Domains by {who(config.domains.model)}")
+    if config.rewrite is not None:
+        terms = models[config.rewrite.model].terms_reference or "none given"
+        lines.append(
+            f"- Traces written anew by {who(config.rewrite.model)} at temperature {config.rewrite.temperature:g}; terms:"
+            f" {_inline(terms)}; the originals are in `rewrite/`"
+        )
+    return lines
+
+
+def _domains(pool: Pool, domains: Mapping[str, int]) -> list[str]:
+    """The table of domains, nothing where there are none."""
+    if not any(domains):
+        return []
+    rows = [f"| {_inline(name or '–')} | {number:,} |" for name, number in by_frequency(domains).items()]
+    unread = (
+        ["", f"Labels that could not be read: {pool.unreadable_labels:,} (these questions have their source's domain)."]
+        if pool.unreadable_labels
+        else []
+    )
+    return ["", "## Domains", "", "| domain | traces |", "| --- | ---: |", *rows, *unread]
 
 
 def _inline(text: str) -> str:

@@ -72,8 +72,9 @@ def find(known: Sequence[str], response: str) -> str | None:
     """The label that a response gives, None where it gives none or several. Case and decoration do not count."""
     spelt = {_plain(label): label for label in known}
     for line in reversed(response.splitlines()):
-        if label := spelt.get(_plain(_TRAIL.sub("", _LEAD.sub("", line)))):
-            return label
+        for text in (line, _TRAIL.sub("", _LEAD.sub("", line))):
+            if label := spelt.get(_plain(text)):
+                return label
     # The longest first: a label that holds another one is not a mention of it.
     either = "|".join(re.escape(label) for label in sorted(spelt, key=len, reverse=True))
     mentioned = set(re.findall(rf"(?<!\w)(?:{either})(?!\w)", _plain(response)))

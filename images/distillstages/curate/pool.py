@@ -68,7 +68,8 @@ def read(config: Curate, seed: int) -> Pool:
     repetitions = 0
     column = config.domains.column if config.domains else None
     for source in config.sources:
-        found, repeated = unique(read_questions(mixture.to_be_read(source), domain_column=column))
+        rows = read_questions(mixture.to_be_read(source), domain_column=column, domain_required=not source.domain)
+        found, repeated = unique(rows)
         _log.info(
             "source read",
             extra={"fields": {"source": source.name, "questions": len(found), "duplicates": repeated}},

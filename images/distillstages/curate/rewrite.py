@@ -33,9 +33,7 @@ Question:
 {question}
 
 Reasoning:
-{thinking}
-
-{response}"""
+{reasoning}"""
 COLUMNS: Final = pa.schema(
     [
         *(pa.field(name, pa.string(), nullable=False) for name in ("id", "source", "question")),
@@ -60,7 +58,8 @@ def key_of(original: Key) -> Key:
 
 def prompt(question: Question, trace: Trace) -> str:
     """What the model is asked about a trace."""
-    return PROMPT.format(question=question.question, thinking=trace.thinking, response=trace.response).rstrip()
+    reasoning = "\n\n".join(part for part in trace if part)
+    return PROMPT.format(question=question.question, reasoning=reasoning)
 
 
 def verdict(trace: Trace, checked: Verdict) -> Verdict:
