@@ -265,6 +265,8 @@ class Curate(Model):
         unknown = sorted(set(asked) - set(self.endpoints))
         if unknown:
             raise ValueError(f"model {unknown[0]!r} is asked, but is neither the teacher nor one of models")
+        if self.rewrite is not None and self.verify.wrong == "Keep":
+            raise ValueError("rewrite needs verify.wrong Reject: whether a rewriting kept a wrong answer is not checked")
         if len({s.share is None for s in self.sources}) == 2:
             raise ValueError("either all sources have a share or none")
         return self

@@ -56,7 +56,7 @@ def api_key(endpoint: Endpoint, role: str = "model") -> str | None:
 
 class AskedModel:
     """A model that this process asks, for one purpose or several: they share its journal and its pace. `role` is what
-    messages call it. Raises ConfigFault where its key is missing."""
+    messages call it."""
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class AskedModel:
         journal: Journal,
         stopping: asyncio.Event,
         *,
+        key: str | None,
         role: str = "model",
         backoff: Backoff | None = None,
     ) -> None:
@@ -72,10 +73,8 @@ class AskedModel:
         self.stopping = stopping
         self.role = role
         self.backoff = backoff
-        self.api_key = api_key(endpoint, role)
-        self.pacer = Pacer(
-            endpoint, journal, journal.reserved, continued=journal.continued, stopping=stopping
-        )
+        self.api_key = key
+        self.pacer = Pacer(endpoint, journal, journal.reserved, continued=journal.continued, stopping=stopping)
 
     @property
     def paid(self) -> dict[str, int]:

@@ -17,7 +17,7 @@ from distillstages.common.verify import Verifier
 from distillstages.common.worker import Context
 from distillstages.curate import difficulty, domains, pool, rewrite
 from distillstages.curate.backoff import Backoff
-from distillstages.curate.campaign import AskedModel, Campaign, Judge, Verdict, question_key
+from distillstages.curate.campaign import AskedModel, Campaign, Judge, Verdict, api_key, question_key
 from distillstages.curate.funnel import gauge
 from distillstages.curate.journal import Journal, Key
 from distillstages.curate.pool import Pool
@@ -51,16 +51,23 @@ class Curation:
 
     async def run(self) -> dict[str, Any]:
         """Returns the headline numbers, after publishing. Raises StageError."""
+        roles = {name: "teacher" if name == self.teacher.name else "model" for name in self.config.endpoints}
+        api_keys = {name: api_key(endpoint, roles[name]) for name, endpoint in self.config.endpoints.items()}
         self.pool: Pool = await asyncio.to_thread(pool.read, self.config, self.context.config.seed)
         self.by_key = {q.key: q for q in self.pool.questions}
         self._watch_signals()
         journals: dict[str, Journal] = {}
         try:
             for name, endpoint in self.config.endpoints.items():
-                of_teacher = name == self.teacher.name
-                journals[name] = await Journal.open(self.output, "" if of_teacher else name)
-                role = "teacher" if of_teacher else "model"
-                self.models[name] = AskedModel(endpoint, journals[name], self.stopping, role=role, backoff=self.backoff)
+                journals[name] = await Journal.open(self.output, "" if roles[name] == "teacher" else name)
+                self.models[name] = AskedModel(
+                    endpoint,
+                    journals[name],
+                    self.stopping,
+                    key=api_keys[name],
+                    role=roles[name],
+                    backoff=self.backoff,
+                )
             self.journal = journals[self.teacher.name]
             self.planned = self._plan()
             with Progress(self.metrics, unit="questions", total=sum(self.planned.values())) as self.progress:

@@ -18,7 +18,7 @@ from distillstages.curate.screening import Filtered, Why, screen
 
 _log = logging.getLogger("distillstages.curate")
 GENERAL: Final = "general"
-"""The domain of a question whose labeler gave none and whose source has none."""
+"""The domain of a question that neither its labeler or column nor its source gave one."""
 
 
 @dataclass
@@ -89,5 +89,7 @@ def read(config: Curate, seed: int) -> Pool:
     if len(kept) < len(questions):
         funnel.add("mix", "questions", len(questions), {reasons.NOT_DRAWN: len(questions) - len(kept)})
     pool = Pool(kept, filtered, funnel, mixed, {source.name: source.domain for source in config.sources})
+    if column is not None:
+        pool.labels = {question.key: pool.own_domain(question) or GENERAL for question in kept}
     pool.check()
     return pool

@@ -73,8 +73,7 @@ def _ingress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
 def _egress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
     rules = [{"to": [peer(each) for each in network.dns], "ports": list(DNS_PORTS)}] if network.dns else []
     rules += _among_ranks("to", want, run, spec)
-    asks = want.stage == "curate" and spec.curate.dataset is None
-    urls = [model.endpoint.url for model in spec.models] if asks else []
+    urls = [model.endpoint.url for model in spec.asked_models] if want.stage == "curate" else []
     remote = any(uri.startswith(REMOTE) for uri in _inputs(str(want.stage), spec))
     if remote:
         rules.append(_rule("to", list(INTERNET), HTTPS))

@@ -142,14 +142,15 @@ def _resources(pod: PodSettings, gpu_count: int, gpu_resource: str) -> dict[str,
 
 
 def _secret_env(stage: StageName, spec: Spec) -> list[dict[str, Any]]:
-    """The teacher's key, for the stage that asks the teacher and for no other."""
-    if stage != "curate" or spec.teacher_model is None:
+    """The keys of the models that are asked, for the stage that asks them and for no other."""
+    if stage != "curate":
         return []
-    key = spec.teacher_model.endpoint.api_key_secret_ref
-    if key is None:
-        return []
-    reference = {"secretKeyRef": {"name": key.name, "key": key.key}}
-    return [{"name": stageconfig.TEACHER_KEY_ENV, "valueFrom": reference}]
+    keys = [(stageconfig.key_variable(spec, each), each.endpoint.api_key_secret_ref) for each in spec.asked_models]
+    return [
+        {"name": variable, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}}
+        for variable, key in keys
+        if key is not None
+    ]
 
 
 def _secret_names(stage: StageName, spec: Spec) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from distillrun.api.stages import Benchmark, Dataset, Source
 from distillrun.api.status import Resolved
-from distillrun.api.v1alpha1 import Spec, StudentModel
+from distillrun.api.v1alpha1 import Model, Spec, StudentModel
 from distillrun.plan.model import Run, StageName
 
 OUTPUT_VERSION: dict[StageName, int] = {"resolve": 1, "curate": 2, "train": 1, "evaluate": 2, "serve": 1}
@@ -52,16 +52,35 @@ def _curate(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
         dataset = spec.curate.dataset
         return {"dataset": _input(dataset, resolved.source(dataset.name)), "decontaminate": _against(spec, resolved)}
     assert spec.teacher_model is not None
-    endpoint = spec.teacher_model.endpoint
     return {
-        "teacher": {"url": endpoint.url, "model": endpoint.model},
+        "teacher": _asked(spec.teacher_model),
         "sources": [_input(source, resolved.source(source.name)) for source in spec.curate.sources],
         "generate": _dump(spec.curate.generate),
         "verify": _dump(spec.curate.verify),
         "decontaminate": _against(spec, resolved),
         "deduplicate": _dump(spec.curate.deduplicate),
         "select": _dump(spec.curate.select),
+        **_asked_besides(spec),
     }
+
+
+def _asked(model: Model) -> dict[str, Any]:
+    return {"url": model.endpoint.url, "model": model.endpoint.model}
+
+
+def _asked_besides(spec: Spec) -> dict[str, Any]:
+    """The steps that ask other models, without those that are not there: a run without them keeps its fingerprint. What
+    the run calls a model does not count, but in the answers' artifact."""
+    models = {model.name: _asked(model) for model in spec.asked_models}
+    difficulty, domains, rewrite = spec.curate.difficulty, spec.curate.domains, spec.curate.rewrite
+    found: dict[str, Any] = {}
+    if difficulty is not None:
+        found["difficulty"] = {**_dump(difficulty), "models": [[name, models[name]] for name in difficulty.models]}
+    if domains is not None:
+        found["domains"] = {**_dump(domains), "model": models[domains.model] if domains.model else None}
+    if rewrite is not None:
+        found["rewrite"] = {**_dump(rewrite), "model": models[rewrite.model]}
+    return found
 
 
 def _against(spec: Spec, resolved: Resolved) -> list[Any]:

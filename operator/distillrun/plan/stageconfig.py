@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distillrun.api.asked import Difficulty, Rewrite
 from distillrun.api.stages import Benchmark, Dataset, Engine, Fields, Source, TraceFields
 from distillrun.api.status import Resolved
-from distillrun.api.v1alpha1 import Spec
+from distillrun.api.v1alpha1 import Model, Spec
 from distillrun.plan import names
 from distillrun.plan.model import Run, StageName
 from distillrun.plan.revisions import unchecked
@@ -122,22 +123,10 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
         }
     teacher = spec.teacher_model
     assert teacher is not None
-    endpoint = teacher.endpoint
-    key = endpoint.api_key_secret_ref
     generate = spec.curate.generate
     return {
-        "teacher": {
-            "name": teacher.name,
-            "url": endpoint.url,
-            "model": endpoint.model,
-            "maxConcurrency": endpoint.max_concurrency,
-            "requestsPerMinute": endpoint.requests_per_minute,
-            "requestsPerDay": endpoint.requests_per_day,
-            "tokensPerMinute": endpoint.tokens_per_minute,
-            "requestTimeoutSeconds": endpoint.request_timeout_seconds,
-            "apiKey": {"secret": key.name, "key": key.key, "env": TEACHER_KEY_ENV} if key else None,
-            "termsReference": teacher.terms.reference if teacher.terms else None,
-        },
+        "teacher": _asked(spec, teacher),
+        "models": [_asked(spec, model) for model in spec.asked_models if model is not teacher],
         "sources": [_source(source, inputs.resolved) for source in spec.curate.sources],
         "generate": {
             "samples": generate.samples,
@@ -152,8 +141,44 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
             "exact": spec.curate.deduplicate.exact,
             "near": float(spec.curate.deduplicate.near) if spec.curate.deduplicate.near else None,
         },
+        "difficulty": _numeric(spec.curate.difficulty, {"minPassRate": 0.0, "maxPassRate": 1.0}),
+        "domains": spec.curate.domains.model_dump(by_alias=True, mode="json") if spec.curate.domains else None,
+        "rewrite": _numeric(spec.curate.rewrite, {}),
         "select": spec.curate.select.model_dump(by_alias=True, mode="json"),
     }
+
+
+def key_variable(spec: Spec, model: Model) -> str:
+    """The environment variable of curation that holds a model's API key. A name has no underscore, so two models never
+    share one."""
+    return TEACHER_KEY_ENV if model.name == spec.teacher else f"DISTILLRUN_API_KEY_{model.name.replace('-', '_').upper()}"
+
+
+def _asked(spec: Spec, model: Model) -> dict[str, Any]:
+    """A model that curation asks."""
+    endpoint = model.endpoint
+    key = endpoint.api_key_secret_ref
+    return {
+        "name": model.name,
+        "url": endpoint.url,
+        "model": endpoint.model,
+        "maxConcurrency": endpoint.max_concurrency,
+        "requestsPerMinute": endpoint.requests_per_minute,
+        "requestsPerDay": endpoint.requests_per_day,
+        "tokensPerMinute": endpoint.tokens_per_minute,
+        "requestTimeoutSeconds": endpoint.request_timeout_seconds,
+        "apiKey": {"secret": key.name, "key": key.key, "env": key_variable(spec, model)} if key else None,
+        "termsReference": model.terms.reference if model.terms else None,
+    }
+
+
+def _numeric(step: Difficulty | Rewrite | None, unset: dict[str, float]) -> dict[str, Any] | None:
+    """A step with its decimals as numbers; `unset`: what they are where the spec says nothing."""
+    if step is None:
+        return None
+    dumped = step.model_dump(by_alias=True, mode="json")
+    decimals = ("temperature", *unset)
+    return {**dumped, **{name: float(dumped[name] or unset.get(name, 0.0)) for name in decimals}}
 
 
 def _decontaminate(spec: Spec, resolved: Resolved) -> dict[str, Any]:
