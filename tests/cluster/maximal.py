@@ -77,6 +77,10 @@ def largest_spec() -> dict[str, Any]:
         each["fields"] |= {"layout": "MultipleChoice"}
         each["fields"].pop("input")
     spec["curate"]["select"]["strategy"] = "S1"
+    curate, models = spec["curate"], [model["name"] for model in spec["models"]]
+    curate["difficulty"] |= {"keep": "PassRate", "models": models[-len(curate["difficulty"]["models"]) :]}
+    curate["domains"].pop("column")
+    curate["domains"]["model"] = curate["rewrite"]["model"] = models[-1]
     sources = [source["name"] for source in spec["curate"]["sources"]]
     for each, name in zip(spec["curate"]["select"]["preselect"], reversed(sources), strict=True):
         each["source"] = name

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distillrun.api.base import ATOMIC, SET, ApiModel, Decimal, Name, rules
+from distillrun.api.base import SET, ApiModel, Decimal, Name, rules
 
 Label = Annotated[str, Field(min_length=1, max_length=63, pattern=r"\S")]
 
@@ -76,7 +76,7 @@ class Domains(ApiModel):
         default_factory=list,
         max_length=128,
         description="Labels to choose from; none: the Mathematics Subject Classification's classes and other sciences.",
-        json_schema_extra=ATOMIC,
+        json_schema_extra=SET,
     )
     max_tokens: int = Field(default=2048, ge=1, le=1_000_000, description="Longest reply of the model.")
     column: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(

@@ -18,7 +18,8 @@ from distillrun.plan import cost, outcome
 from distillrun.plan.model import Observed, Pod
 
 ITEMS = 16
-"""Models of datasets told apart. A spec that is edited after a failure makes another dataset; the oldest are added up."""
+"""Models of datasets told apart, more than twice what one dataset can have. A spec that is edited after a failure makes
+another dataset; the oldest are added up."""
 _MARK = 16
 _MILLION = 1_000_000
 _GAUGES = ("paid_prompt_tokens", "paid_completion_tokens")
@@ -59,12 +60,14 @@ def heard(
     item = Asked(dataset=mark, model=model, input=prompt, output=completion, amount=text(amount))
     if before is not None:
         return [item if each is before else each for each in asked]
-    while len(asked) >= ITEMS:
-        first, second, *rest = asked
+    ours = [each for each in asked if each.dataset == mark]
+    others = [each for each in asked if each.dataset != mark]
+    while len(others) + len(ours) >= ITEMS:
+        first, second, *rest = others
         both = text(Decimal(first.amount) + Decimal(second.amount))
         some = (min(first.input + second.input, MOST), min(first.output + second.output, MOST))
-        asked = [Asked(dataset="", input=some[0], output=some[1], amount=both), *rest]
-    return [*asked, item]
+        others = [Asked(dataset="", input=some[0], output=some[1], amount=both), *rest]
+    return [*others, *ours, item]
 
 
 def total(asked: Iterable[Asked]) -> Decimal:

@@ -70,12 +70,12 @@ def _asked(model: Model) -> dict[str, Any]:
 
 def _asked_besides(spec: Spec) -> dict[str, Any]:
     """The steps that ask other models, without those that are not there: a run without them keeps its fingerprint. What
-    the run calls a model does not count, but in the answers' artifact."""
+    the run calls a model does not count."""
     models = {model.name: _asked(model) for model in spec.asked_models}
     difficulty, domains, rewrite = spec.curate.difficulty, spec.curate.domains, spec.curate.rewrite
     found: dict[str, Any] = {}
     if difficulty is not None:
-        found["difficulty"] = {**_dump(difficulty), "models": [[name, models[name]] for name in difficulty.models]}
+        found["difficulty"] = {**_dump(difficulty), "models": [models[name] for name in difficulty.models]}
     if domains is not None:
         found["domains"] = {**_dump(domains), "model": models[domains.model] if domains.model else None}
     if rewrite is not None:
