@@ -79,6 +79,7 @@ def largest_spec() -> dict[str, Any]:
     spec["curate"]["select"]["strategy"] = "S1"
     curate, models = spec["curate"], [model["name"] for model in spec["models"]]
     curate["difficulty"] |= {"keep": "PassRate", "models": models[-len(curate["difficulty"]["models"]) :]}
+    curate["difficulty"].pop("scores")
     curate["domains"].pop("column")
     curate["domains"]["model"] = curate["rewrite"]["model"] = models[-1]
     sources = [source["name"] for source in spec["curate"]["sources"]]

@@ -105,6 +105,22 @@ def test_a_small_run_is_accepted_and_gets_a_practitioners_defaults(api_server: K
             {"models": ["teacher"], "keep": "PassRate", "minPassRate": "0.5", "maxPassRate": "0.4"},
             "the first not above the second",
         ),
+        ("curate.difficulty", {"models": ["teacher"], "keep": "Score"}, "set both or neither"),
+        (
+            "curate.difficulty",
+            {"models": ["teacher"], "keep": "Score", "samples": 2, "scores": [{"source": "pool", "min": 4}]},
+            "asks one model once",
+        ),
+        (
+            "curate.difficulty",
+            {"models": ["teacher"], "keep": "Score", "scores": [{"source": "nobody", "min": 4}]},
+            "scores[].source must be the name of one of curate.sources",
+        ),
+        (
+            "curate.difficulty",
+            {"models": ["teacher"], "keep": "Score", "scores": [{"source": "pool", "min": 5, "max": 4}]},
+            "min is above max",
+        ),
         ("curate.domains", {"model": "nobody"}, "curate.domains.model must be the name of one of spec.models"),
         ("curate.domains", {}, "exactly one of model and column"),
         ("curate.domains", {"column": "a", "labels": ["b"]}, "labels belong to domains.model"),

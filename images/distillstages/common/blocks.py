@@ -192,17 +192,36 @@ class Select(Model):
     preselect: list[Preselect] = []
 
 
+class ScoreWindow(Model):
+    """Questions of a source that are rated from `min` to `max` stay."""
+
+    source: Name
+    min: Annotated[float, Field(ge=1, le=10)] = 1.0
+    max: Annotated[float, Field(ge=1, le=10)] = 10.0
+
+
 class Difficulty(Model):
     """Questions that `models` answer first, `samples` times each. `keep` Failed: what none of them gets right; PassRate:
-    what they get right in a share of their answers from `min_pass_rate` to `max_pass_rate`."""
+    what they get right in a share of their answers from `min_pass_rate` to `max_pass_rate`; Score: what the one model
+    rates within the window of its source, and all questions of sources without one."""
 
     models: Annotated[list[Name], Field(min_length=1)]
     samples: Annotated[int, Field(ge=1, le=64)] = 1
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_tokens: PositiveInt = 32768
-    keep: Literal["Failed", "PassRate"] = "Failed"
+    keep: Literal["Failed", "PassRate", "Score"] = "Failed"
     min_pass_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_pass_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
+    scores: list[ScoreWindow] = []
+
+    @model_validator(mode="after")
+    def _one_scorer(self) -> Self:
+        if (self.keep == "Score") != bool(self.scores):
+            raise ValueError("difficulty: scores belong to keep Score, which needs them")
+        if self.scores and (len(self.models), self.samples) != (1, 1):
+            raise ValueError("difficulty: keep Score asks one model once")
+        unique([score.source for score in self.scores], "source")
+        return self
 
 
 class Domains(Model):

@@ -69,11 +69,12 @@ def _others(config: Curate) -> list[str]:
         return ", ".join(_inline(f"{models[name].model} ({name})") for name in names)
 
     if (hard := config.difficulty) is not None:
-        kept = (
-            "questions that none of them answers rightly"
-            if hard.keep == "Failed"
-            else f"questions with {hard.min_pass_rate:g} to {hard.max_pass_rate:g} of the answers right"
-        )
+        windows = ", ".join(f"{each.source} {each.min:g} to {each.max:g}" for each in hard.scores)
+        kept = {
+            "Failed": "questions that none of them answers rightly",
+            "PassRate": f"questions with {hard.min_pass_rate:g} to {hard.max_pass_rate:g} of the answers right",
+            "Score": f"questions by their rating, {_inline(windows)}",
+        }[hard.keep]
         lines.append(
             f"- Difficulty by {who(*hard.models)}, {hard.samples} answers each at temperature {hard.temperature:g}, at"
             f" most {hard.max_tokens:,} tokens; kept: {kept}"

@@ -15,7 +15,7 @@ from distillstages.common.progress import Progress
 from distillstages.common.sources import Question
 from distillstages.common.verify import Verifier
 from distillstages.common.worker import Context
-from distillstages.curate import difficulty, domains, pool, rewrite
+from distillstages.curate import difficulty, domains, pool, rewrite, scores
 from distillstages.curate.backoff import Backoff
 from distillstages.curate.campaign import AskedModel, Campaign, Judge, Verdict, api_key, question_key
 from distillstages.curate.funnel import gauge
@@ -114,15 +114,23 @@ class Curation:
                     task.cancel()
 
     async def _measure_difficulty(self) -> None:
-        """Weaker models answer; what is too easy or too hard leaves the pool."""
+        """Weaker models answer, or one rates; what is too easy or too hard leaves the pool."""
         config = self.config.difficulty
         assert config is not None
+
+        async def rate(answer: Answer) -> Verdict:
+            return scores.verdict(answer)
+
+        def rating(key: Key) -> str:
+            return scores.prompt(self.by_key[question_key(key[0])])
+
+        text, judge = (rating, rate) if config.keep == "Score" else (self._question, self._check)
         journals = {name: self.models[name].journal for name in config.models}
         generate, self.answered = difficulty.generate(config), self.pool.questions
         for name in config.models:
             questions = difficulty.undecided(config, self.pool.questions, journals, name)
             keys = difficulty.keys(config, questions)
-            await self._ask(f"{difficulty.STEP}/{name}", name, generate, keys, self._question, self._check)
+            await self._ask(f"{difficulty.STEP}/{name}", name, generate, keys, text, judge)
         self.pool.leave_out(difficulty.STEP, lambda question: difficulty.why(config, question, journals))
 
     async def _label(self, config: Domains, labeler: str) -> None:

@@ -63,8 +63,12 @@ def undecided(
     config: Difficulty, questions: Sequence[Question], journals: Mapping[str, Journal], model: str
 ) -> list[Question]:
     """The questions that the model has still to answer: where only failures are kept, a question that a model before it
-    has solved is out already, and asking more would cost and change nothing."""
-    if config.keep != "Failed":
+    has solved is out already, and asking more would cost and change nothing. Of ratings, those whose source has a
+    window."""
+    if config.keep == "Score":
+        rated = {window.source for window in config.scores}
+        return [question for question in questions if question.source in rated]
+    if config.keep == "PassRate":
         return list(questions)
     before = config.models[: config.models.index(model)]
     return [q for q in questions if not any(_passed(config, q, journals[name]).right for name in before)]
@@ -72,6 +76,8 @@ def undecided(
 
 def why(config: Difficulty, question: Question, journals: Mapping[str, Journal]) -> Why | None:
     """Why a question is left out, None where it is kept."""
+    if config.keep == "Score":
+        return _rated(config, question, journals[config.models[0]])
     found = [_passed(config, question, journals[name]) for name in config.models]
     right, answers = sum(each.right for each in found), sum(each.answers for each in found)
     detail = f"{right} of {answers} answers of {', '.join(config.models)} are right"
@@ -83,6 +89,21 @@ def why(config: Difficulty, question: Question, journals: Mapping[str, Journal])
     if rate > Fraction(repr(config.max_pass_rate)):
         return reasons.TOO_EASY, detail
     return (reasons.TOO_HARD, detail) if rate < Fraction(repr(config.min_pass_rate)) else None
+
+
+def _rated(config: Difficulty, question: Question, journal: Journal) -> Why | None:
+    window = next((window for window in config.scores if window.source == question.source), None)
+    if window is None:
+        return None
+    verdict = journal.entries[f"{STEP}/{question.key}", 0].verdict
+    assert verdict is not None
+    reason, said = verdict
+    if reason is not None:
+        return reasons.DIFFICULTY_UNKNOWN, said
+    detail = f"rated {said} by {config.models[0]}, and source {window.source} takes {window.min:g} to {window.max:g}"
+    if float(said) < window.min:
+        return reasons.TOO_EASY, detail
+    return (reasons.TOO_HARD, detail) if float(said) > window.max else None
 
 
 def _passed(config: Difficulty, question: Question, journal: Journal) -> Passed:

@@ -11,6 +11,20 @@ from distillrun.api.base import SET, ApiModel, Decimal, Name, rules
 Label = Annotated[str, Field(min_length=1, max_length=63, pattern=r"\S")]
 
 
+class ScoreWindow(ApiModel):
+    """Which ratings of a source's questions stay."""
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": rules(
+            ("self.min <= self.max", "difficulty.scores: min is above max, so that nothing stays: correct them"),
+        )
+    }
+
+    source: Name = Field(description="Name of the source.")
+    min: int = Field(default=1, ge=1, le=10, description="Lowest rating.")
+    max: int = Field(default=10, ge=1, le=10, description="Highest rating.")
+
+
 class Difficulty(ApiModel):
     """Weaker models answer the questions first; what is too easy or too hard for them is not asked of the teacher."""
 
@@ -33,6 +47,14 @@ class Difficulty(ApiModel):
                 "difficulty.minPassRate and maxPassRate are shares from 0 to 1, the first not above the second: correct"
                 " them",
             ),
+            (
+                "(self.keep == 'Score') == (has(self.scores) && self.scores.size() > 0)",
+                "difficulty.scores belong to keep: Score, which needs them: set both or neither",
+            ),
+            (
+                "self.keep != 'Score' || self.models.size() == 1 && self.samples == 1",
+                "difficulty.keep: Score asks one model once: name one in models, and remove samples",
+            ),
         )
     }
 
@@ -44,15 +66,22 @@ class Difficulty(ApiModel):
     max_tokens: int = Field(
         default=32768, ge=1, le=1_000_000, description="Longest answer; what is cut off there counts as wrong."
     )
-    keep: Literal["Failed", "PassRate"] = Field(
+    keep: Literal["Failed", "PassRate", "Score"] = Field(
         default="Failed",
-        description="Questions that no model answers rightly, as s1; or those whose share of right answers, of all"
-        " models together, lies in a window.",
+        description="Questions that no model answers rightly, as s1; those whose share of right answers, of all models"
+        " together, lies in a window; or, as Sky-T1, those that one model rates within a window of their source.",
     )
     min_pass_rate: Decimal | None = Field(
         default=None, description='PassRate: least share of right answers, "0" to "1"; unset: 0.'
     )
     max_pass_rate: Decimal | None = Field(default=None, description="PassRate: greatest share; unset: 1.")
+    scores: list[ScoreWindow] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Score: ratings that stay, on the scale of competition problems from 1 to 10; questions of other"
+        " sources stay unrated.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["source"]},
+    )
 
 
 class Domains(ApiModel):

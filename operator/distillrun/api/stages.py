@@ -220,6 +220,11 @@ class Curate(ApiModel):
                 "curate.dataset asks nobody: remove difficulty, domains and rewrite",
             ),
             (
+                "!has(self.difficulty) || !has(self.difficulty.scores)"
+                " || self.difficulty.scores.all(w, has(self.sources) && self.sources.exists(s, s.name == w.source))",
+                "each difficulty.scores[].source must be the name of one of curate.sources: correct the name",
+            ),
+            (
                 "!has(self.rewrite) || self.verify.wrong == 'Reject'",
                 "curate.rewrite checks that the answer stays right, so it needs verify.wrong: Reject: change one of"
                 " them",

@@ -88,6 +88,27 @@ def test_only_what_all_weaker_models_fail_is_asked_of_the_teacher(make_stage: An
     assert "Difficulty by small-1 (small), medium-1 (medium), 1 answers each" in card
 
 
+def test_only_what_a_model_rates_within_its_sources_window_is_asked_of_the_teacher(make_stage: Any) -> None:
+    def rate(prompt: str, nth: int) -> Raw:
+        found = SUM.search(prompt)
+        assert found is not None
+        return completion(f"<think>\nhm\n</think>\n\n{int(found[1]) + 1}")
+
+    with FakeTeacher() as teacher, FakeTeacher(rate) as scorer:
+        stage = make_stage(
+            teacher.url,
+            additions(9),
+            models=[model("scorer", scorer)],
+            difficulty={"models": ["scorer"], "keep": "Score", "scores": [{"source": "pool", "min": 4, "max": 6}]},
+        )
+        finished = stage.run()
+    assert finished.code == 0, finished.log
+    assert first_terms(stage.rows()) == [3, 4, 5]
+    funnel = json.loads((stage.output / "funnel.json").read_text())["steps"]
+    assert funnel[2]["removed"] == {"TooEasy": 3, "TooHard": 3}
+    assert {row["detail"] for row in stage.rows("difficulty")} == set("123456789")
+
+
 def test_a_pool_that_is_too_easy_is_said_to_be(make_stage: Any) -> None:
     with FakeTeacher() as teacher, FakeTeacher() as small:
         stage = make_stage(teacher.url, models=[model("small", small)], difficulty={"models": ["small"]})

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from distillstages.common import reasons
-from distillstages.common.blocks import Difficulty
+from distillstages.common.blocks import Difficulty, ScoreWindow
 from distillstages.common.sources import Question
-from distillstages.curate import difficulty
+from distillstages.curate import difficulty, scores
 from distillstages.curate.journal import Entry
+from distillstages.curate.records import Answer
 
 QUESTION = Question("k", "k", "pool", "1+1=?", "2")
 WRONG, RIGHT, CUT, LOST = reasons.WRONG_ANSWER, None, reasons.TRUNCATED, reasons.REQUEST_FAILED
@@ -64,3 +65,56 @@ def test_what_one_model_has_solved_the_next_is_asked_only_where_rates_count() ->
     assert difficulty.undecided(Difficulty(models=["one", "two"]), [QUESTION], solved, "two") == []
     rates = Difficulty(models=["one", "two"], keep="PassRate", max_pass_rate=0.5)
     assert difficulty.undecided(rates, [QUESTION], solved, "two") == [QUESTION]
+
+
+@pytest.mark.parametrize(
+    ("response", "rating"),
+    [
+        ("4", 4.0),
+        ("4.5", 4.5),
+        ("10", 10.0),
+        ("**7**", 7.0),
+        ("Difficulty: 3.", 3.0),
+        ("6/10", 6.0),
+        ("9.0", 9.0),
+        ("Like problem 12 of an AIME.\n\n5.5", 5.5),
+        ("between 4 and 5", None),
+        ("4-5", None),
+        ("11", None),
+        ("0", None),
+        ("3.7", None),
+        ("hard", None),
+        ("", None),
+    ],
+)
+def test_a_rating_is_one_number_of_the_scale_on_the_last_line(response: str, rating: float | None) -> None:
+    assert scores.find(response) == rating
+
+
+def test_a_rating_that_never_came_or_cannot_be_read_says_why() -> None:
+    assert scores.verdict(Answer("k", 0, "<think>3 or 4</think>4.5")) == (None, "4.5")
+    assert scores.verdict(Answer("k", 0, "no idea"))[0] == reasons.UNREADABLE_LABEL
+    assert scores.verdict(Answer("k", 0, error=(LOST, "HTTP 500"))) == (reasons.UNREADABLE_LABEL, f"{LOST}: HTTP 500")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [
+        ((None, "4"), None),
+        ((None, "9"), None),
+        ((None, "3.5"), "TooEasy"),
+        ((None, "9.5"), "TooHard"),
+        ((reasons.UNREADABLE_LABEL, "found 'x'"), "DifficultyUnknown"),
+    ],
+)
+def test_a_rated_question_stays_within_its_sources_window(verdict: tuple[str | None, str], reason: str | None) -> None:
+    config = Difficulty(models=["m"], keep="Score", scores=[ScoreWindow(source="pool", min=4, max=9)])
+    known: Any = {"m": SimpleNamespace(entries={("difficulty/k", 0): Entry(0, 0, 0, verdict)})}
+    found = difficulty.why(config, QUESTION, known)
+    assert (found[0] if found else None) == reason
+
+
+def test_questions_of_sources_without_a_window_are_not_rated_and_stay() -> None:
+    config = Difficulty(models=["m"], keep="Score", scores=[ScoreWindow(source="other", min=4)])
+    assert difficulty.undecided(config, [QUESTION], journals(m=[]), "m") == []
+    assert difficulty.why(config, QUESTION, journals(m=[])) is None
