@@ -201,9 +201,9 @@ class ScoreWindow(Model):
 
 
 class Difficulty(Model):
-    """Questions that `models` answer first, `samples` times each. `keep` Failed: what none of them gets right; PassRate:
-    what they get right in a share of their answers from `min_pass_rate` to `max_pass_rate`; Score: what the one model
-    rates within the window of its source, and all questions of sources without one."""
+    """Questions that `models` answer first, `samples` times each. `keep` Failed: what none of them gets right;
+    PassRate: what they get right in a share of their answers from `min_pass_rate` to `max_pass_rate`; Score: what the
+    one model rates within the window of its source, and all questions of sources without one."""
 
     models: Annotated[list[Name], Field(min_length=1)]
     samples: Annotated[int, Field(ge=1, le=64)] = 1
@@ -285,7 +285,7 @@ class Curate(Model):
         if unknown:
             raise ValueError(f"model {unknown[0]!r} is asked, but is neither the teacher nor one of models")
         if self.rewrite is not None and self.verify.wrong == "Keep":
-            raise ValueError("rewrite needs verify.wrong Reject: whether a rewriting kept a wrong answer is not checked")
+            raise ValueError("rewrite needs verify.wrong Reject: nothing checks whether a rewriting kept a wrong answer")
         if len({s.share is None for s in self.sources}) == 2:
             raise ValueError("either all sources have a share or none")
         return self

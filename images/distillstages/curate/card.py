@@ -84,8 +84,8 @@ def _others(config: Curate) -> list[str]:
     if config.rewrite is not None:
         terms = models[config.rewrite.model].terms_reference or "none given"
         lines.append(
-            f"- Traces written anew by {who(config.rewrite.model)} at temperature {config.rewrite.temperature:g}; terms:"
-            f" {_inline(terms)}; the originals are in `rewrite/`"
+            f"- Traces written anew by {who(config.rewrite.model)} at temperature {config.rewrite.temperature:g};"
+            f" terms: {_inline(terms)}; the originals are in `rewrite/`"
         )
     return lines
 

@@ -21,8 +21,9 @@ from distillstages.curate.records import Answer, trace_of
 from distillstages.curate.subjects import SUBJECTS
 
 STEP: Final = "domains"
-PROMPT: Final = """Below are a list of subjects and a question. Decide which subject of the list the question belongs to; \
-if it touches several, choose the one whose methods solve it. Do not answer the question.
+PROMPT: Final = """\
+Below are a list of subjects and a question. Decide which subject of the list the question belongs to; if \
+it touches several, choose the one whose methods solve it. Do not answer the question.
 
 Subjects:
 {labels}

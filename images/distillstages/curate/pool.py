@@ -23,8 +23,8 @@ GENERAL: Final = "general"
 
 @dataclass
 class Pool:
-    """`questions` that are left, in the order of the sources; `filtered`, those that are not, in the order of the steps;
-    `mixture`, how many of each source were drawn; `labels`, the domains that steps gave to questions, by key."""
+    """`questions` that are left, in the order of the sources; `filtered`, those that are not, in the order of the
+    steps; `mixture`, how many of each source were drawn; `labels`, the domains that steps gave to questions, by key."""
 
     questions: list[Question]
     filtered: list[Filtered]
@@ -44,7 +44,8 @@ class Pool:
         return question.domain or self.domains.get(question.source, "")
 
     def leave_out(self, step: str, why: Callable[[Question], Why | None]) -> None:
-        """A step of the funnel: remove the questions for which there is a reason. Raises DataFault when none is left."""
+        """A step of the funnel: remove the questions for which there is a reason. Raises DataFault when none is
+        left."""
         out = [Filtered(question, step, *found) for question in self.questions if (found := why(question))]
         gone = {each.question.key for each in out}
         self.funnel.add(step, "questions", len(self.questions), Counter(each.reason for each in out))

@@ -21,8 +21,8 @@ STEP: Final = "rewrite"
 PROMPT: Final = """Below are a question and somebody's worked reasoning about it. Set the reasoning down in two parts \
 without adding to it, shortening it or judging it.
 
-The first part, Thought, is the reasoning itself: keep its steps, detours, checks and corrections, nearly word for word \
-and in their order, in paragraphs separated by blank lines. Write it between <|begin_of_thought|> and \
+The first part, Thought, is the reasoning itself: keep its steps, detours, checks and corrections, nearly word for \
+word and in their order, in paragraphs separated by blank lines. Write it between <|begin_of_thought|> and \
 <|end_of_thought|>.
 
 The second part, Solution, is the final, complete answer with the steps needed to follow it, drawn from the reasoning \
@@ -42,7 +42,8 @@ COLUMNS: Final = pa.schema(
         *(pa.field(name, pa.string(), nullable=False) for name in ("newThinking", "newResponse", "reason", "detail")),
     ]
 )
-"""Of the artifact: each accepted trace as the teacher wrote it, its rewriting, and why that is not taught ("": it is)."""
+"""Of the artifact: each accepted trace as the teacher wrote it, its rewriting, and why that is not taught ("" where it
+is)."""
 _OTHER_ANSWER: Final = frozenset({reasons.WRONG_ANSWER, reasons.NO_ANSWER, reasons.AMBIGUOUS_ANSWER})
 
 

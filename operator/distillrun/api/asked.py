@@ -114,7 +114,8 @@ class Domains(ApiModel):
 
 
 class Rewrite(ApiModel):
-    """Accepted traces are written anew, thought and solution apart, as Sky-T1 did; what changes the answer is rejected."""
+    """Accepted traces are written anew, thought and solution apart, as Sky-T1 did; rejected where that changes
+    the answer."""
 
     model_config = ApiModel.model_config | {
         "json_schema_extra": rules(

@@ -151,7 +151,9 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
 def key_variable(spec: Spec, model: Model) -> str:
     """The environment variable of curation that holds a model's API key. A name has no underscore, so two models never
     share one."""
-    return TEACHER_KEY_ENV if model.name == spec.teacher else f"DISTILLRUN_API_KEY_{model.name.replace('-', '_').upper()}"
+    if model.name == spec.teacher:
+        return TEACHER_KEY_ENV
+    return f"DISTILLRUN_API_KEY_{model.name.replace('-', '_').upper()}"
 
 
 def _asked(spec: Spec, model: Model) -> dict[str, Any]:
