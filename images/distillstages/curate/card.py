@@ -19,7 +19,7 @@ def card(title: str, config: Curate, seed: int, pool: Pool, domains: Mapping[str
         f"# {_inline(title)}",
         "",
         "Made by DistillRun. `dataset/` is what is trained on, `rejected/` every other answer with its reason,",
-        "`filtered/` the questions that nobody was asked, with the step that left them out.",
+        "`filtered/` the questions that the teacher was not asked, with the step that left them out.",
         "",
         "## Teacher",
         "",

@@ -92,7 +92,7 @@ def row_of(question: Question, sample: int, trace: Trace, domain: str = "") -> d
 
 
 def filtered_row(question: Question, step: str, reason: str, detail: str) -> dict[str, Any]:
-    """A row of the questions that nobody was asked."""
+    """A row of the questions that the teacher was not asked."""
     return {
         "id": question.id,
         "source": question.source,
