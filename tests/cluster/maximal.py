@@ -81,6 +81,11 @@ def largest_spec() -> dict[str, Any]:
     for benchmark in spec["evaluate"]["benchmarks"]:
         benchmark["grader"] = "MultipleChoice"
     spec["curate"]["select"]["strategy"] = "S1"
+    curate, models = spec["curate"], [model["name"] for model in spec["models"]]
+    curate["difficulty"] |= {"keep": "PassRate", "models": models[-len(curate["difficulty"]["models"]) :]}
+    curate["difficulty"].pop("scores")
+    curate["domains"].pop("column")
+    curate["domains"]["model"] = curate["rewrite"]["model"] = models[-1]
     sources = [source["name"] for source in spec["curate"]["sources"]]
     for each, name in zip(spec["curate"]["select"]["preselect"], reversed(sources), strict=True):
         each["source"] = name

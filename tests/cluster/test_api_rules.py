@@ -96,6 +96,45 @@ def test_a_small_run_is_accepted_and_gets_a_practitioners_defaults(api_server: K
             [{"name": name, "uri": "file:///x.jsonl", **share} for name, share in (("a", {"share": "1"}), ("b", {}))],
             "either all of them have a share or none",
         ),
+        (
+            "curate.difficulty",
+            {"models": ["nobody"]},
+            "curate.difficulty.models must be the name of one of spec.models",
+        ),
+        ("curate.difficulty", {"models": []}, "at least 1 items"),
+        ("curate.difficulty", {"models": ["teacher"], "maxPassRate": "0.5"}, "belong to keep: PassRate"),
+        ("curate.difficulty", {"models": ["teacher"], "keep": "PassRate"}, "needs minPassRate, maxPassRate or both"),
+        (
+            "curate.difficulty",
+            {"models": ["teacher"], "keep": "PassRate", "minPassRate": "0.5", "maxPassRate": "0.4"},
+            "the first not above the second",
+        ),
+        ("curate.difficulty", {"models": ["teacher"], "keep": "Score"}, "set both or neither"),
+        (
+            "curate.difficulty",
+            {"models": ["teacher"], "keep": "Score", "samples": 2, "scores": [{"source": "pool", "min": 4}]},
+            "asks one model once",
+        ),
+        (
+            "curate.difficulty",
+            {"models": ["teacher"], "keep": "Score", "scores": [{"source": "nobody", "min": 4}]},
+            "scores[].source must be the name of one of curate.sources",
+        ),
+        (
+            "curate.difficulty",
+            {"models": ["teacher"], "keep": "Score", "scores": [{"source": "pool", "min": 5, "max": 4}]},
+            "min is above max",
+        ),
+        ("curate.domains", {"model": "nobody"}, "curate.domains.model must be the name of one of spec.models"),
+        ("curate.domains", {}, "exactly one of model and column"),
+        ("curate.domains", {"column": "a", "labels": ["b"]}, "labels belong to domains.model"),
+        ("curate.rewrite", {"model": "nobody"}, "curate.rewrite.model must be the name of one of spec.models"),
+        (
+            "curate",
+            {**spec()["curate"], "rewrite": {"model": "teacher"}, "verify": {"wrong": "Keep"}},
+            "needs verify.wrong: Reject",
+        ),
+        ("curate", {"dataset": {"uri": "hf://datasets/a/b"}, "domains": {"column": "a"}}, "asks nobody"),
         ("curate.sources.0.fields", {"input": "context"}, "belongs to layout: Alpaca"),
         ("curate.sources.0.fields", {"layout": "Alpaca", "choices": ["a"]}, "belong to layout: MultipleChoice"),
         ("evaluate.benchmarks.0.fields", {"answerIs": "Text"}, "belong to layout: MultipleChoice"),
@@ -120,6 +159,19 @@ def test_a_spec_that_breaks_a_rule_is_refused_with_a_sentence(
 ) -> None:
     said = api_server.refusal(with_field(a_run(namespace), path, value))
     assert words in said, said
+
+
+def test_only_a_model_whose_answers_are_trained_on_needs_terms(api_server: Kube, namespace: str) -> None:
+    weak = {"name": "weak", "endpoint": {"url": "http://weak:8080/v1", "model": "small"}}
+    steps = {"difficulty": {"models": ["weak"]}, "domains": {"model": "weak"}}
+    thing = a_run(namespace, models=[*spec()["models"], weak], curate={**spec()["curate"], **steps})
+    api_server.apply(thing)
+    said = api_server.refusal(with_field(thing, "curate.rewrite", {"model": "weak"}))
+    assert "must say that this is permitted" in said
+    thing["spec"]["models"][1]["terms"] = {"trainingPermitted": False, "reference": "https://example.com/terms"}
+    assert "must say that this is permitted" in api_server.refusal(
+        with_field(thing, "curate.rewrite", {"model": "weak"})
+    )
 
 
 def test_a_run_on_a_published_dataset_needs_no_model_and_no_teacher(api_server: Kube, namespace: str) -> None:

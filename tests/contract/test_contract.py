@@ -20,8 +20,13 @@ from tests.unit.builders import SETTINGS, run, spec
 
 MIRROR = "https://hub.corp.example/hf"
 EXAM_FIELDS = {"layout": "MultipleChoice", "question": "q", "choices": ["a", "b"], "answerIs": "Index"}
+ASKED = [
+    {**spec()["models"][0], "name": name, "endpoint": {"url": f"http://{name}:8080/v1", "model": name, **key}}
+    for name, key in (("small", {}), ("writer", {"apiKeySecretRef": {"name": "writer", "key": "token"}}))
+]
 FULL = spec(
     mirror={"uri": MIRROR, "secretName": "hf"},
+    models=[*spec()["models"], *ASKED],
     curate={
         "sources": [
             {
@@ -44,9 +49,17 @@ FULL = spec(
                 }
             ]
         },
-        "generate": {"samples": 4, "temperature": "0.7", "topP": "0.95", "maxTokens": 99, "systemPrompt": "Work.",
+        "generate": {
+            "samples": 4,
+            "temperature": "0.7",
+            "topP": "0.95",
+            "maxTokens": 99,
+            "systemPrompt": "Work.",
             "reasoningDelimiters": {"open": "[THINK]", "close": "[/THINK]"},
         },
+        "difficulty": {"models": ["small"], "samples": 2, "keep": "PassRate", "maxPassRate": "0.9"},
+        "domains": {"model": "small", "labels": ["odd", "even"]},
+        "rewrite": {"model": "writer", "temperature": "0.5"},
         "traceFormat": "SkyT1",
         "systemPrompt": "Think.",
     },
@@ -94,7 +107,9 @@ def test_every_stage_reads_what_the_operator_writes(stage: StageName, given: dic
 
 
 def test_the_serve_program_reads_what_the_operator_writes_for_a_model_that_the_run_serves_itself() -> None:
-    given = spec(models=[{"name": "big", "server": {"model": {"uri": "hf://a/b", "revision": "c" * 40}}}], teacher="big")
+    given = spec(
+        models=[{"name": "big", "server": {"model": {"uri": "hf://a/b", "revision": "c" * 40}}}], teacher="big"
+    )
     whole = Spec.model_validate(given)
     [server] = companions.needed("s1", whole, "curate")
     config = stageconfig.model_server_config(run(spec=given), whole, server)
@@ -106,6 +121,19 @@ def test_the_serve_program_reads_what_the_operator_writes_for_a_model_that_the_r
     assert curate is not None
     assert curate.teacher is not None
     assert (curate.teacher.url, curate.teacher.model) == (f"{server.url('team')}/v1", "big")
+
+
+def test_each_step_that_asks_a_model_finds_its_endpoint_and_the_variable_of_its_key() -> None:
+    a_run, given = run(spec=FULL), Spec.model_validate(FULL)
+    config = stageconfig.stage_config(a_run, given, "curate", "f" * 64, 1, INPUTS)
+    read = stage_side.parse(yaml.safe_dump(config)).curate
+    assert read is not None
+    assert read.difficulty is not None
+    assert (read.difficulty.min_pass_rate, read.difficulty.max_pass_rate) == (0.0, 0.9)
+    assert list(read.endpoints) == ["teacher", "small", "writer"]
+    template = pods.pod_template(Want("Job", "job", "j", stage="curate", attempt=1), a_run, given, SETTINGS, "c")
+    variables = [each["name"] for each in template["spec"]["containers"][0]["env"] if "valueFrom" in each]
+    assert variables == [each.api_key.env for each in read.endpoints.values() if each.api_key]
 
 
 def test_a_layout_reaches_every_stage_that_reads_rows_of_it() -> None:

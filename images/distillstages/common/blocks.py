@@ -216,19 +216,85 @@ class Sandbox(Model):
     patience_seconds: Annotated[float, Field(gt=0)] = 600.0
 
 
+class ScoreWindow(Model):
+    """Questions of a source that are rated from `min` to `max` stay."""
+
+    source: Name
+    min: Annotated[float, Field(ge=1, le=10)] = 1.0
+    max: Annotated[float, Field(ge=1, le=10)] = 10.0
+
+
+class Difficulty(Model):
+    """Questions that `models` answer first, `samples` times each. `keep` Failed: what none of them gets right;
+    PassRate: what they get right in a share of their answers from `min_pass_rate` to `max_pass_rate`; Score: what the
+    one model rates within the window of its source, and all questions of sources without one."""
+
+    models: Annotated[list[Name], Field(min_length=1)]
+    samples: Annotated[int, Field(ge=1, le=64)] = 1
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    max_tokens: PositiveInt = 32768
+    keep: Literal["Failed", "PassRate", "Score"] = "Failed"
+    min_pass_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_pass_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
+    scores: list[ScoreWindow] = []
+
+    @model_validator(mode="after")
+    def _one_scorer(self) -> Self:
+        if (self.keep == "Score") != bool(self.scores):
+            raise ValueError("difficulty: scores belong to keep Score, which needs them")
+        if self.scores and (len(self.models), self.samples) != (1, 1):
+            raise ValueError("difficulty: keep Score asks one model once")
+        unique([score.source for score in self.scores], "source")
+        return self
+
+
+class Domains(Model):
+    """Where a question's domain comes from: a `model` that is asked for one of `labels` (none: the subjects of
+    subjects.py), or a `column` of the sources' rows."""
+
+    model: Name | None = None
+    labels: list[str] = []
+    max_tokens: PositiveInt = 2048
+    column: str | None = None
+
+    @model_validator(mode="after")
+    def _model_or_column(self) -> Self:
+        if (self.model is None) == (self.column is None):
+            raise ValueError("domains: set exactly one of model and column")
+        unique([" ".join(label.casefold().split()) for label in self.labels], "label")
+        return self
+
+
+class Rewrite(Model):
+    """Accepted traces are written anew by `model`, thought and solution apart."""
+
+    model: Name
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    max_tokens: PositiveInt = 16384
+
+
 class Curate(Model):
     """The block of the curate stage: either `sources` that a `teacher` is asked, or a `dataset` that is converted.
-    `sandbox` null: no question may be judged by tests."""
+    `models`: the others that are asked, which the steps name. `sandbox` null: no question may be judged by tests."""
 
     teacher: Teacher | None = None
+    models: list[Teacher] = []
     sources: list[Source] = []
     dataset: Dataset | None = None
     generate: Generate = Generate()
     verify: Verify = Verify()
     decontaminate: Decontaminate = Decontaminate()
     deduplicate: Deduplicate = Deduplicate()
+    difficulty: Difficulty | None = None
+    domains: Domains | None = None
+    rewrite: Rewrite | None = None
     select: Select = Select()
     sandbox: Sandbox | None = None
+
+    @property
+    def endpoints(self) -> dict[str, Teacher]:
+        """All models that are asked, by name; the teacher first."""
+        return {model.name: model for model in [*([self.teacher] if self.teacher else []), *self.models]}
 
     @model_validator(mode="after")
     def _sources_or_dataset(self) -> Self:
@@ -237,6 +303,16 @@ class Curate(Model):
         if (self.teacher is None) != (self.dataset is not None):
             raise ValueError("sources need a teacher, and a dataset needs none")
         unique([s.name for s in self.sources], "source")
+        unique([m.name for m in [*([self.teacher] if self.teacher else []), *self.models]], "model")
+        asked = [*(self.difficulty.models if self.difficulty else [])]
+        asked += [step.model for step in (self.domains, self.rewrite) if step is not None and step.model]
+        unknown = sorted(set(asked) - set(self.endpoints))
+        if unknown:
+            raise ValueError(f"model {unknown[0]!r} is asked, but is neither the teacher nor one of models")
+        if self.rewrite is not None and self.verify.wrong == "Keep":
+            raise ValueError(
+                "rewrite needs verify.wrong Reject: nothing checks whether a rewriting kept a wrong answer"
+            )
         if len({s.share is None for s in self.sources}) == 2:
             raise ValueError("either all sources have a share or none")
         return self

@@ -12,7 +12,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, Final, Protocol
 
 from distillstages.common import hub, identity, layouts, reasons
@@ -25,6 +25,7 @@ SUFFIXES: Final = (".jsonl", ".parquet", ".csv")
 _COMPRESSIONS: Final = ("", ".gz", ".zst", ".bz2", ".xz")
 _MAX_LINE_BYTES: Final = 64 << 20
 _BATCH_ROWS: Final = 256
+_MAX_DOMAIN_CHARS: Final = 128
 
 Row = tuple[int, Mapping[str, Any]]
 
@@ -54,11 +55,10 @@ class SourceLike(Located, Protocol):
 @dataclass(frozen=True, slots=True)
 class Question:
     """One question. `id` is the row's own where a field is mapped to it, else `key`; `key` is a hash of source and
-    """One question. `id` is the row's own where a field is mapped to it, else `key`; `key` is a hash of source and
     question, 32 hex digits, stable across runs. `reference` is the reference answer, "" only where the source's fields
     ask for none; `choices`: how many the question offers, the reference being the letter of one (0: it is no multiple
     choice). `tests` judge an answer instead of the reference. `instruction`: the end of the question that a layout has
-    added."""
+    added. `domain`: what its row says, "" without such a column."""
 
     key: str
     id: str
@@ -68,6 +68,7 @@ class Question:
     choices: int = 0
     tests: Tests | Unusable | None = None
     instruction: str = ""
+    domain: str = ""
 
     @property
     def own_words(self) -> str:
@@ -81,18 +82,39 @@ def key_of(source: str, question: str) -> str:
     return hashlib.sha256(f"{source}\0{question}".encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def read_questions(source: SourceLike) -> Iterator[Question]:
-    """The questions of a source, in its order, the first `take` rows of it; repeated questions are not removed.
+def read_questions(
+    source: SourceLike, *, domain_column: str | None = None, domain_required: bool = True
+) -> Iterator[Question]:
+    """The questions of a source, in its order, the first `take` rows of it; repeated questions are not removed. Rows
+    may be without a domain, but where one is required the first row must have its column.
 
     Raises DataFault: SourceNotFound, SourceUnreadable, SourceEmpty, RowBroken, FieldMissing. Temporary when the storage
     is away."""
     check_unchanged(source)
     empty = True
     for where, row_number, row in itertools.islice(rows(source), source.take):
+        place = f"{where} row {row_number}"
+        if empty and domain_required and domain_column is not None and domain_column not in row:
+            raise DataFault(
+                f"{place}: no field {domain_column!r}, expected the question's domain (curate.domains.column), or a "
+                f"`domain` of source {source.name!r}; the row has {', '.join(sorted(map(repr, row)))[:500]}",
+                reason=reasons.FIELD_MISSING,
+            )
         empty = False
-        yield question_of(source, f"{where} row {row_number}", row)
+        question = question_of(source, place, row)
+        domain = row.get(domain_column) if domain_column is not None else None
+        yield question if domain is None else replace(question, domain=_domain(domain, place, domain_column))
     if empty:
         raise no_rows(source)
+
+
+def _domain(value: Any, place: str, column: str | None) -> str:
+    if not isinstance(value, str | int):
+        raise DataFault(
+            f"{place}: field {column!r} holds {brief(value)}, expected the question's domain as text",
+            reason=reasons.ROW_BROKEN,
+        )
+    return " ".join(str(value).split())[:_MAX_DOMAIN_CHARS]
 
 
 def check_unchanged(source: Located) -> None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from distillstages.common.blocks import Curate
 from distillstages.curate.dataset import cell
-from distillstages.curate.funnel import Funnel
+from distillstages.curate.funnel import Funnel, by_frequency
+from distillstages.curate.pool import Pool
 
 
-def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, Any]], funnel: Funnel) -> str:
-    """The card as Markdown."""
+def card(title: str, config: Curate, seed: int, pool: Pool, domains: Mapping[str, int]) -> str:
+    """The card as Markdown; `domains` counts the dataset's rows by domain."""
     teacher = config.teacher
     assert teacher is not None
-    drawn = {each["source"]: each for each in mixture}
+    drawn = {each["source"]: each for each in pool.mixture}
     lines = [
         f"# {_inline(title)}",
         "",
         "Made by DistillRun. `dataset/` is what is trained on, `rejected/` every other answer with its reason,",
-        "`filtered/` the questions that nobody was asked, with the step that left them out.",
+        "`filtered/` the questions that the teacher was not asked, with the step that left them out.",
         "",
         "## Teacher",
         "",
@@ -29,6 +29,7 @@ def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, A
         f" {config.generate.top_p:g}, at most {config.generate.max_tokens:,} tokens",
         f"- Wrong answers: {'kept' if config.verify.wrong == 'Keep' else 'rejected'}",
         f"- Seed: {seed}",
+        *_others(config),
         "",
         "## Sources",
         "",
@@ -47,7 +48,7 @@ def card(title: str, config: Curate, seed: int, mixture: Sequence[Mapping[str, A
             f"{counts['of']:,}",
         )
         lines.append(f"| {' | '.join(_inline(cell) for cell in cells)} |")
-    return "\n".join([*lines, *_steps(config, funnel)]) + "\n"
+    return "\n".join([*lines, *_steps(config, pool.funnel), *_domains(pool, domains)]) + "\n"
 
 
 def card_of_published(title: str, config: Curate, seed: int, counts: Mapping[str, int], funnel: Funnel) -> str:
@@ -59,8 +60,8 @@ def card_of_published(title: str, config: Curate, seed: int, counts: Mapping[str
         f"# {_inline(title)}",
         "",
         "Converted by DistillRun from a published dataset: nobody was asked, and no answer was checked. `dataset/` is",
-        "what is trained on, `rejected/` every other row with its reason. Its licence, and the terms of the teacher whose",
-        "traces it holds, are its publisher's to tell.",
+        "what is trained on, `rejected/` every other row with its reason. Its licence, and the terms of the teacher",
+        "whose traces it holds, are its publisher's to tell.",
         "",
         "## Origin",
         "",
@@ -84,6 +85,48 @@ def _steps(config: Curate, funnel: Funnel) -> list[str]:
         "",
         *funnel.table(),
     ]
+
+
+def _others(config: Curate) -> list[str]:
+    """What other models were asked, and how."""
+    models, lines = config.endpoints, []
+
+    def who(*names: str) -> str:
+        return ", ".join(_inline(f"{models[name].model} ({name})") for name in names)
+
+    if (hard := config.difficulty) is not None:
+        windows = ", ".join(f"{each.source} {each.min:g} to {each.max:g}" for each in hard.scores)
+        kept = {
+            "Failed": "questions that none of them answers rightly",
+            "PassRate": f"questions with {hard.min_pass_rate:g} to {hard.max_pass_rate:g} of the answers right",
+            "Score": f"questions by their rating, {_inline(windows)}",
+        }[hard.keep]
+        lines.append(
+            f"- Difficulty by {who(*hard.models)}, {hard.samples} answers each at temperature {hard.temperature:g}, at"
+            f" most {hard.max_tokens:,} tokens; kept: {kept}"
+        )
+    if config.domains is not None and config.domains.model is not None:
+        lines.append(f"- Domains by {who(config.domains.model)}")
+    if config.rewrite is not None:
+        terms = models[config.rewrite.model].terms_reference or "none given"
+        lines.append(
+            f"- Traces written anew by {who(config.rewrite.model)} at temperature {config.rewrite.temperature:g};"
+            f" terms: {_inline(terms)}; the originals are in `rewrite/`"
+        )
+    return lines
+
+
+def _domains(pool: Pool, domains: Mapping[str, int]) -> list[str]:
+    """The table of domains, nothing where there are none."""
+    if not any(domains):
+        return []
+    rows = [f"| {_inline(name or '–')} | {number:,} |" for name, number in by_frequency(domains).items()]
+    unread = (
+        ["", f"Labels that could not be read: {pool.unreadable_labels:,} (these questions have their source's domain)."]
+        if pool.unreadable_labels
+        else []
+    )
+    return ["", "## Domains", "", "| domain | traces |", "| --- | ---: |", *rows, *unread]
 
 
 def _inline(text: str) -> str:

@@ -118,7 +118,7 @@ class Conversion:
             self._only_ours(found, place)
         except DataFault as error:
             whole = json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace").decode()
-            empty = {"question": "", "reference": "", "thinking": "", "sample": 0}
+            empty = {"question": "", "reference": "", "thinking": "", "sample": 0, "domain": ""}
             refused = {"id": place, "source": self.dataset.name, "response": whole}
             return {**empty, **refused, "reason": error.reason, "detail": error.message}
         key = sources.key_of(self.dataset.name, found.question)
@@ -132,6 +132,7 @@ class Conversion:
             "thinking": found.trace.thinking,
             "response": found.trace.response,
             "sample": self.samples[key] - 1,
+            "domain": "",
         }
 
     def _only_once(self, found: TraceRow, place: str) -> None:

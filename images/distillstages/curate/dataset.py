@@ -28,6 +28,7 @@ COLUMNS: Final = pa.schema(
         pa.field("thinking", pa.string(), nullable=False),
         pa.field("response", pa.string(), nullable=False),
         pa.field("sample", pa.int32(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
     ]
 )
 REJECTED_COLUMNS: Final = COLUMNS.append(pa.field("reason", pa.string(), nullable=False)).append(
@@ -76,7 +77,7 @@ class Writer:
         self._rows, self._bytes = [], 0
 
 
-def row_of(question: Question, sample: int, trace: Trace) -> dict[str, Any]:
+def row_of(question: Question, sample: int, trace: Trace, domain: str = "") -> dict[str, Any]:
     """A row of the data set."""
     return {
         "id": question.id,
@@ -86,11 +87,12 @@ def row_of(question: Question, sample: int, trace: Trace) -> dict[str, Any]:
         "thinking": trace.thinking,
         "response": trace.response,
         "sample": sample,
+        "domain": domain,
     }
 
 
 def filtered_row(question: Question, step: str, reason: str, detail: str) -> dict[str, Any]:
-    """A row of the questions that nobody was asked."""
+    """A row of the questions that the teacher was not asked."""
     return {
         "id": question.id,
         "source": question.source,

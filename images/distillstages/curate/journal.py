@@ -1,10 +1,11 @@
 """Every answer on disk before anything counts it.
 
-Append-only JSON lines in `.partial/answers-<claim>-<n>.jsonl`, one file a process, each answer (and later its
-verdict) one line. `append` returns after fsync; what waits meanwhile is written together, so one fsync serves many
-answers. A third kind of line reserves requests of a day's limit (pace.py), and the first line says which run writes. A
-process that is killed loses what had not been written, which is exactly what was in flight. A torn last line is skipped
-when read; nobody appends to another process's file.
+Append-only JSON lines in `.partial/answers-<claim>-<n>.jsonl` (of a model besides the teacher
+`answers.<model>.<claim>-<n>.jsonl`), one file a process, each answer (and later its verdict) one line. `append` returns
+after fsync; what waits meanwhile is written together, so one fsync serves many answers. A third kind of line reserves
+requests of a day's limit (pace.py), and the first line says which run writes. A process that is killed loses what had
+not been written, which is exactly what was in flight. A torn last line is skipped when read; nobody appends to another
+process's file.
 
 In an object store the same lines are objects `answers-<claim>-<n>-<part>.jsonl`, one a group; a scratch file on the
 local disk serves the reads. In memory: one small entry an answer, never the texts.
@@ -48,8 +49,10 @@ class Entry:
 class Journal:
     """All answers of a curation, of this process and of those before it. Open with `Journal.open`."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, model: str = "") -> None:
         self._output = output
+        # No model's name holds a dot, so no prefix is the begin of another one.
+        self._prefix = f"answers.{model}." if model else "answers-"
         self._files: list[int] = []
         self._queue: asyncio.Queue[tuple[bytes, asyncio.Future[int]] | None] = asyncio.Queue()
         self._broken: StageError | None = None
@@ -75,9 +78,10 @@ class Journal:
         """What they reserved of the days' limits: until when (seconds since 1970), requests."""
 
     @classmethod
-    async def open(cls, output: Output) -> Journal:
-        """Read what is there and be ready to append. Raises StageError."""
-        journal = cls(output)
+    async def open(cls, output: Output, model: str = "") -> Journal:
+        """Read what is there and be ready to append; `model` names whose answers, "" the teacher's. Raises
+        StageError."""
+        journal = cls(output, model)
         await asyncio.to_thread(journal._load)
         journal._writer = asyncio.create_task(journal._write_forever(), name="journal")
         await journal._append({"kind": "opened", "run": output.run})
@@ -189,12 +193,12 @@ class Journal:
                     raise Temporary(message[:500]) from error
 
     def _load(self) -> None:
-        names = [n for n in self._output.list(PARTIAL) if n.startswith("answers-") and n.endswith(".jsonl")]
+        names = [n for n in self._output.list(PARTIAL) if n.startswith(self._prefix) and n.endswith(".jsonl")]
         # The claim's number, which two runs' first attempts do not share; an attempt's where nobody has claimed.
         writer = self._output.token or self._output.attempt
-        number = 1 + max([_number(n, writer) for n in names], default=0)
+        number = 1 + max([_number(n.removeprefix(self._prefix), writer) for n in names], default=0)
         self.continued = bool(names)
-        self._stem = f"answers-{writer:06d}-{number:04d}"
+        self._stem = f"{self._prefix}{writer:06d}-{number:04d}"
         if self._output.is_local:
             folder = self._output.folder(PARTIAL)
             for name in names:
@@ -262,9 +266,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _number(name: str, writer: int) -> int:
-    """n of answers-<writer>-<n>…; 0 for another's or a foreign name."""
+    """n of <writer>-<n>…; 0 for another's or a foreign name."""
     parts = name.removesuffix(".jsonl").split("-")
     try:
-        return int(parts[2]) if int(parts[1]) == writer else 0
+        return int(parts[1]) if int(parts[0]) == writer else 0
     except (IndexError, ValueError):
         return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from distillstages.common import reasons
@@ -41,16 +41,21 @@ class Judged:
         self.fate = None if keep_wrong and reason in _MAY_BE_KEPT else reason
         self.detail = detail
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """The answer's key in the teacher's journal."""
+        return self.question.key, self.sample
+
 
 def narrow(
     config: Select,
     judged: list[Judged],
     length: Callable[[Judged], int],
-    domains: Mapping[str, str],
+    domain: Callable[[Question], str],
     seed: int,
     funnel: Funnel,
 ) -> None:
-    """Mark what is not selected. `length` gives an answer's tokens, `domains` the domain of a source."""
+    """Mark what is not selected. `length` gives a trace's tokens, `domain` a question's domain."""
     if config.strategy == "All":
         return
     accepted = [each for each in judged if each.fate is None]
@@ -59,7 +64,7 @@ def narrow(
     def candidate(each: Judged) -> Candidate:
         tokens, source = length(each), each.question.source
         first = each.right and source in least and tokens >= least[source]
-        return Candidate(f"{each.question.key}-{each.sample:03}", tokens, domains.get(source, ""), first)
+        return Candidate(f"{each.question.key}-{each.sample:03}", tokens, domain(each.question), first)
 
     candidates = [candidate(each) for each in accepted]
     chosen = set(select(candidates, config.strategy, config.size, seed, config.variant))

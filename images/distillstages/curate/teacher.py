@@ -39,7 +39,8 @@ _TEMPLATE_TOKENS: Final = 64
 
 class Teacher:
     """Asks one endpoint. `remaining()` is how many answers are still wanted, `answered` how many usable answers earlier
-    attempts have recorded. Use as an async context manager; safe for any number of concurrent `ask`."""
+    attempts have recorded; `role` is what messages call the model. Use as an async context manager; safe for any number
+    of concurrent `ask`."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Teacher:
         api_key: str | None,
         backoff: Backoff | None = None,
         pacer: Pacer | None = None,
+        role: str = "teacher",
         answered: int = 0,
         remaining: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -56,6 +58,7 @@ class Teacher:
         self.generate = generate
         self.backoff = backoff or Backoff()
         self.pacer = pacer
+        self.role = role
         self.successes = 0
         self.in_flight = 0
         self._answered_before = answered
@@ -64,7 +67,7 @@ class Teacher:
         self._told_to_wait = 0
         self._length_field = "max_tokens"
         self._url = config.url.rstrip("/") + "/chat/completions"
-        self._place = _place(config)
+        self._place = _place(config, role)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._trust = httpx.create_ssl_context()
         self._clients: list[httpx.AsyncClient] = []
@@ -249,11 +252,11 @@ class Teacher:
         )
 
     def who(self) -> str:
-        """The teacher in a sentence."""
-        return f"teacher {self.config.name!r} (model {self.config.model!r} at {self._place})"
+        """The model that is asked, in a sentence."""
+        return f"{self.role} {self.config.name!r} (model {self.config.model!r} at {self._place})"
 
 
-def _place(config: TeacherConfig) -> str:
+def _place(config: TeacherConfig, role: str) -> str:
     """Host and port for messages, no more: a URL may hold credentials. Raises ConfigFault when it is no URL."""
     try:
         parts = urlsplit(config.url)
@@ -262,6 +265,6 @@ def _place(config: TeacherConfig) -> str:
         return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
     except ValueError as error:
         raise ConfigFault(
-            f"teacher {config.name!r}: its url cannot be used ({error}), expected http://host:port/v1 or https://…",
+            f"{role} {config.name!r}: its url cannot be used ({error}), expected http://host:port/v1 or https://…",
             reason=reasons.TEACHER_REFUSED,
         ) from None

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from distillstages.common import reasons
+from distillstages.common.blocks import DatasetToResolve, InputToResolve
 from distillstages.common.exit import ConfigFault, DataFault, StageError, Temporary, cause_rank
 from distillstages.common.progress import Progress
 from distillstages.common.worker import Context, run
@@ -27,7 +29,7 @@ def body(context: Context) -> Mapping[str, Any]:
     block = context.config.resolve
     assert block is not None
     failed: list[StageError] = []
-    curated = [*block.sources, *([block.dataset] if block.dataset else [])]
+    curated: list[InputToResolve | DatasetToResolve] = [*block.sources, *([block.dataset] if block.dataset else [])]
     total = 1 + len(curated) + len(block.benchmarks) + len(block.against)
     with Progress(context.metrics, unit="inputs", total=total) as progress:
 
@@ -43,10 +45,10 @@ def body(context: Context) -> Mapping[str, Any]:
 
         found = attempt(lambda: student.resolve(block))
         # An evaluation leaves no row of a benchmark out; curation counts those that it cannot use.
-        parts = {"sources": curated, "benchmarks": block.benchmarks, "against": block.against}
         entries = {
-            part: [attempt(lambda each=each: data.resolve(each, every_row=part == "benchmarks")) for each in inputs]  # type: ignore[misc]
-            for part, inputs in parts.items()
+            "sources": [attempt(partial(data.resolve, each)) for each in curated],
+            "benchmarks": [attempt(partial(data.resolve, each, every_row=True)) for each in block.benchmarks],
+            "against": [attempt(partial(data.resolve, each)) for each in block.against],
         }
     if failed:
         raise together(failed)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from distillrun.api.asked import Difficulty, Domains, Rewrite
 from distillrun.api.base import (
     ANY_OBJECT,
     ATOMIC,
@@ -260,6 +261,20 @@ class Curate(ApiModel):
                 "!has(self.dataset) || self.select.strategy == 'All' && !has(self.deduplicate.near)",
                 "curate.dataset is trained on as it is: remove select and deduplicate.near, or choose rows with take",
             ),
+            (
+                "!has(self.dataset) || !has(self.difficulty) && !has(self.domains) && !has(self.rewrite)",
+                "curate.dataset asks nobody: remove difficulty, domains and rewrite",
+            ),
+            (
+                "!has(self.difficulty) || !has(self.difficulty.scores)"
+                " || self.difficulty.scores.all(w, has(self.sources) && self.sources.exists(s, s.name == w.source))",
+                "each difficulty.scores[].source must be the name of one of curate.sources: correct the name",
+            ),
+            (
+                "!has(self.rewrite) || self.verify.wrong == 'Reject'",
+                "curate.rewrite checks that the answer stays right, so it needs verify.wrong: Reject: change one of"
+                " them",
+            ),
         )
     }
 
@@ -278,6 +293,11 @@ class Curate(ApiModel):
         default_factory=Decontaminate, description="Leave out what the benchmarks ask, too."
     )
     deduplicate: Deduplicate = Field(default_factory=Deduplicate, description="Leave out what is asked twice.")
+    difficulty: Difficulty | None = Field(
+        default=None, description="Leave out what is too easy or too hard for weaker models; unset: nothing."
+    )
+    domains: Domains | None = Field(default=None, description="Domains of questions; unset: their sources'.")
+    rewrite: Rewrite | None = Field(default=None, description="Write accepted traces anew; unset: not.")
     select: Select = Field(default_factory=Select, description="Which of the accepted traces become the dataset.")
     trace_format: Literal["Think", "SkyT1", "S1"] = Field(
         default="Think",
@@ -289,6 +309,13 @@ class Curate(ApiModel):
         description="System prompt that the student is trained, evaluated and served with; unset: the format's own.",
     )
     pod: PodSettings = Field(default_factory=PodSettings, description="Settings of its pods.")
+
+    @property
+    def asked(self) -> list[str]:
+        """Names of the models besides the teacher that it asks, each once."""
+        found = [*self.difficulty.models] if self.difficulty else []
+        found += [step.model for step in (self.domains, self.rewrite) if step is not None and step.model]
+        return list(dict.fromkeys(found))
 
     @property
     def inputs(self) -> list[Source | Dataset]:

@@ -60,10 +60,13 @@ class LastCheckpoint(ApiModel):
 
 
 class Asked(ApiModel):
-    """Tokens that a provider bills for one dataset."""
+    """Tokens that a provider bills for one dataset and model."""
 
     dataset: Annotated[str, Field(max_length=16)] = Field(
         description="Begin of the dataset's fingerprint; empty: the oldest ones together."
+    )
+    model: Annotated[str, Field(max_length=40)] = Field(
+        default="", description="Name of the model; empty: several together."
     )
     input: Annotated[int, Field(ge=0, le=2**53)] = Field(default=0, description="Tokens of prompts.")
     output: Annotated[int, Field(ge=0, le=2**53)] = Field(default=0, description="Tokens of answers.")
@@ -112,9 +115,9 @@ class StageCost(ApiModel):
     asking: Tally = Field(default="0", description="The part of it that asking a model has cost.")
     asked: list[Asked] = Field(
         default_factory=list,
-        max_length=9,
-        description="Tokens by dataset, over all attempts.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["dataset"]},
+        max_length=16,
+        description="Tokens by dataset and model, over all attempts.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["dataset", "model"]},
     )
     gpu_seconds: Tally = Field(default="0", description="GPU-seconds of all its pods, node assignment to end.")
     settled_gpu_seconds: Tally = Field(default="0", description="The part of attempts that have ended.")
@@ -176,7 +179,8 @@ class Cost(ApiModel):
     )
     gpu_seconds: Tally = Field(default="0", description="GPU-seconds of their pods, node assignment to end.")
     serving: ServingCost | None = Field(
-        default=None, description="What serving has used beside that, never counted against `budget.limit`; unset: no GPU was held."
+        default=None,
+        description="What serving has used beside that, never counted against `budget.limit`; unset: no GPU was held.",
     )
 
 

@@ -188,6 +188,27 @@ class Spec(ApiModel):
                 " choose another teacher",
             ),
             (
+                "!has(self.curate.difficulty) || self.curate.difficulty.models.all(n, has(self.models)"
+                " && self.models.exists(m, m.name == n))",
+                "each of curate.difficulty.models must be the name of one of spec.models: add it or correct the name",
+            ),
+            (
+                "!has(self.curate.domains) || !has(self.curate.domains.model) || has(self.models)"
+                " && self.models.exists(m, m.name == self.curate.domains.model)",
+                "curate.domains.model must be the name of one of spec.models: add it or correct the name",
+            ),
+            (
+                "!has(self.curate.rewrite) || has(self.models)"
+                " && self.models.exists(m, m.name == self.curate.rewrite.model)",
+                "curate.rewrite.model must be the name of one of spec.models: add it or correct the name",
+            ),
+            (
+                "!has(self.curate.rewrite) || !has(self.models) || self.models.all(m,"
+                " m.name != self.curate.rewrite.model || has(m.terms) && m.terms.trainingPermitted)",
+                "what curate.rewrite.model writes is trained on: its models[].terms must say that this is permitted"
+                " (trainingPermitted: true), and where that is written",
+            ),
+            (
                 "!has(self.gates) || self.gates.size() == 0 || has(self.evaluate)",
                 "spec.gates needs spec.evaluate: add the benchmarks that the gates name",
             ),
@@ -287,6 +308,9 @@ class Spec(ApiModel):
             raise ValueError("spec.teacher belongs to curate.sources: set it with them, remove it with curate.dataset")
         if self.teacher is not None and sum(model.name == self.teacher for model in self.models) != 1:
             raise ValueError(f'spec.teacher "{self.teacher}" names no item of spec.models, or two: correct the name')
+        unknown = sorted(set(self.curate.asked) - {model.name for model in self.models})
+        if unknown:
+            raise ValueError(f'curate asks model "{unknown[0]}", which is no item of spec.models: correct the name')
         return self
 
     @property
@@ -297,10 +321,17 @@ class Spec(ApiModel):
         return [*benchmarks, *settings.against]
 
     @property
-    def asking_price(self) -> Price | None:
-        """What the teacher's tokens cost; None where that is not said, or nobody is asked."""
-        teacher = self.teacher_model
-        return teacher.endpoint.price_per_million_tokens if teacher and teacher.endpoint else None
+    def asked_models(self) -> list[Model]:
+        """The models that curation asks: the teacher, and those that its steps name."""
+        names = {self.teacher, *self.curate.asked}
+        return [model for model in self.models if model.name in names]
+
+    @property
+    def asking_prices(self) -> dict[str, Price]:
+        """What the tokens of each model that curation asks cost, by its name; without those of which it is not said,
+        and those that the run serves itself."""
+        found = {m.name: m.endpoint.price_per_million_tokens for m in self.asked_models if m.endpoint is not None}
+        return {name: price for name, price in found.items() if price is not None}
 
     @property
     def teacher_model(self) -> Model | None:

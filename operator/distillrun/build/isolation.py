@@ -106,8 +106,8 @@ def _egress(want: Want, run: Run, spec: Spec, network: Network) -> list[Rule]:
     for each in companions.needed(run.name, spec, want.stage):
         labels = {names.LABEL_RUN_UID: run.uid, names.LABEL_STAGE: each.label}
         rules.append(_rule("to", [{"podSelector": {"matchLabels": labels}}], companions.PORT))
-    asks = want.stage == "curate" and spec.curate.dataset is None
-    urls = [model.endpoint.url for model in spec.models if model.endpoint is not None] if asks else []
+    asked = spec.asked_models if want.stage == "curate" else []
+    urls = [model.endpoint.url for model in asked if model.endpoint is not None]
     places = _places(want.stage, spec)
     remote = any(place.startswith(REMOTE) for place in places)
     if remote:

@@ -61,9 +61,7 @@ def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_ma
     return template(_program(want, spec, settings), want, run, spec, settings, config_map)
 
 
-def template(
-    program: Program, want: Want, run: Run, spec: Spec, settings: Settings, config_map: str
-) -> dict[str, Any]:
+def template(program: Program, want: Want, run: Run, spec: Spec, settings: Settings, config_map: str) -> dict[str, Any]:
     """The template of a pod that runs a program of ours with a configuration file."""
     pod = program.pod
     pull = pod.image_pull_secrets if isinstance(pod, PodSettings) else spec.curate.pod.image_pull_secrets
@@ -182,15 +180,16 @@ def _resources(resources: Resources, gpu_count: int, gpu_resource: str) -> dict[
 
 
 def _secret_env(stage: StageName, spec: Spec) -> list[dict[str, Any]]:
-    """The teacher's key, for the stage that asks the teacher and for no other."""
-    if stage != "curate" or spec.teacher_model is None:
+    """The keys of the models that are asked, for the stage that asks them and for no other."""
+    if stage != "curate":
         return []
-    endpoint = spec.teacher_model.endpoint
-    key = endpoint.api_key_secret_ref if endpoint is not None else None
-    if key is None:
-        return []
-    reference = {"secretKeyRef": {"name": key.name, "key": key.key}}
-    return [{"name": stageconfig.TEACHER_KEY_ENV, "valueFrom": reference}]
+    reached = [(each, each.endpoint) for each in spec.asked_models if each.endpoint is not None]
+    keys = [(stageconfig.key_variable(spec, model), endpoint.api_key_secret_ref) for model, endpoint in reached]
+    return [
+        {"name": variable, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}}
+        for variable, key in keys
+        if key is not None
+    ]
 
 
 def _secret_names(stage: StageName, spec: Spec) -> list[str]:

@@ -1,8 +1,8 @@
-"""What asking a model costs: the tokens that its provider bills, as a stage tells them, times the endpoint's prices.
+"""What asking models costs: the tokens that their providers bill, as a stage tells them, times the endpoints' prices.
 
-A stage tells all tokens that this run has paid for its dataset, over all attempts: its progress, its last message and
-those of the attempts after it say the same growing number. So for each dataset (fingerprint) the largest number that
-was heard counts, once, however often, late or in whatever order it is told.
+A stage tells all tokens that this run has paid for its dataset, over all attempts and by model: its progress, its last
+message and those of the attempts after it say the same growing number. So for each dataset (fingerprint) and model the
+largest number that was heard counts, once, however often, late or in whatever order it is told.
 """
 
 from __future__ import annotations
@@ -17,47 +17,57 @@ from distillrun.api.v1alpha1 import Price, Spec
 from distillrun.plan import cost, outcome
 from distillrun.plan.model import Observed, Pod
 
-DATASETS = 8
-"""Datasets told apart. A spec that is edited after a failure makes another; the oldest are added up."""
+ITEMS = 16
+"""Models of datasets told apart, more than twice what one dataset can have. A spec that is edited after a failure makes
+another dataset; the oldest are added up."""
 _MARK = 16
 _MILLION = 1_000_000
+_GAUGES = ("paid_prompt_tokens", "paid_completion_tokens")
+_NUMBERS = ("promptTokens", "completionTokens")
+"""Of each model under `paid`."""
 
 
 def advance(stage: Stage, spec: Spec, observed: Observed) -> StageCost | None:
     """The stage's cost with what its pods say of tokens; its other parts as they are."""
-    price = spec.asking_price
-    if stage.name != "curate" or price is None:
+    prices = spec.asking_prices
+    if stage.name != "curate" or not prices:
         return stage.cost
     pods = [pod for pod in observed.pods.values() if pod.job == stage.job_name]
-    said = [observed.scrapes[pod.name].numbers for pod in pods if pod.name in observed.scrapes]
-    told = [(_count(numbers, "paid_prompt_tokens"), _count(numbers, "paid_completion_tokens")) for numbers in said]
-    told += [(_count(numbers, "paidPromptTokens"), _count(numbers, "paidCompletionTokens")) for numbers in _ends(pods)]
+    scrapes = [observed.scrapes[pod.name].numbers for pod in pods if pod.name in observed.scrapes]
+    ends = list(_ends(pods))
     known = stage.cost or StageCost()
-    asked = heard(known.asked, stage.fingerprint, told, price)
+    asked = known.asked
+    for model, price in prices.items():
+        told = [tuple(_count(said, f'{name}{{model="{model}"}}') for name in _GAUGES) for said in scrapes]
+        told += [tuple(_count(_of(numbers, model), name) for name in _NUMBERS) for numbers in ends]
+        asked = heard(asked, stage.fingerprint, model, told, price)
     if asked == known.asked:
         return stage.cost
     return known.model_copy(update={"asked": asked, "asking": text(total(asked))})
 
 
-def heard(asked: list[Asked], fingerprint: str, told: Iterable[tuple[int, int]], price: Price) -> list[Asked]:
-    """The tokens of each dataset, with what was told of the one at hand: (prompt, completion) tokens."""
+def heard(
+    asked: list[Asked], fingerprint: str, model: str, told: Iterable[tuple[int, ...]], price: Price
+) -> list[Asked]:
+    """The tokens of each dataset and model, with what was told of one: (prompt, completion) tokens."""
     mark = fingerprint[:_MARK]
-    others = [item for item in asked if item.dataset != mark]
-    before = next((item for item in asked if item.dataset == mark), None)
+    before = next((item for item in asked if (item.dataset, item.model) == (mark, model)), None)
     prompt = max([before.input if before else 0, *(pair[0] for pair in told)])
     completion = max([before.output if before else 0, *(pair[1] for pair in told)])
     if not prompt and not completion:
         return asked
     amount = (prompt * Decimal(price.input) + completion * Decimal(price.output)) / _MILLION
-    item = Asked(dataset=mark, input=prompt, output=completion, amount=text(amount))
+    item = Asked(dataset=mark, model=model, input=prompt, output=completion, amount=text(amount))
     if before is not None:
-        return [item if each.dataset == mark else each for each in asked]
-    while len(others) >= DATASETS:
+        return [item if each is before else each for each in asked]
+    ours = [each for each in asked if each.dataset == mark]
+    others = [each for each in asked if each.dataset != mark]
+    while len(others) + len(ours) >= ITEMS:
         first, second, *rest = others
         both = text(Decimal(first.amount) + Decimal(second.amount))
         some = (min(first.input + second.input, MOST), min(first.output + second.output, MOST))
         others = [Asked(dataset="", input=some[0], output=some[1], amount=both), *rest]
-    return [*others, item]
+    return [*others, *ours, item]
 
 
 def total(asked: Iterable[Asked]) -> Decimal:
@@ -81,6 +91,13 @@ def _ends(pods: Iterable[Pod]) -> Iterable[Mapping[str, Any]]:
         message = outcome.parse(pod.end.message) if pod.end is not None else None
         if message is not None and not message.reused_from and message.numbers is not None:
             yield message.numbers
+
+
+def _of(numbers: Mapping[str, Any], model: str) -> Mapping[str, Any]:
+    """What a last message says that was paid to a model."""
+    paid = numbers.get("paid")
+    found = paid.get(model) if isinstance(paid, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _count(numbers: Mapping[str, Any], name: str) -> int:

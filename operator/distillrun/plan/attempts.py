@@ -341,7 +341,7 @@ def _heard(context: Context, stage: Stage) -> Stage:
 
 def _look(context: Context, stage: Stage) -> float:
     """Seconds until a stage at work is looked at again: as often as it is pulled where what it says costs money."""
-    priced = stage.name == "curate" and context.spec.asking_price is not None
+    priced = stage.name == "curate" and bool(context.spec.asking_prices)
     return 10.0 if priced and context.spec.budget.limit is not None else 30.0
 
 

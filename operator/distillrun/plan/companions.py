@@ -49,8 +49,8 @@ class Companion:
 def needed(run: str, spec: Spec, stage: StageName) -> tuple[Companion, ...]:
     """What must answer before the stage's Job is made."""
     found = [sandbox(run, spec, stage)]
-    if stage == "curate" and spec.teacher_model is not None:
-        found.append(model_server(run, spec, spec.teacher_model))
+    if stage == "curate":
+        found += [model_server(run, spec, model) for model in spec.asked_models]
     return tuple(each for each in found if each is not None)
 
 

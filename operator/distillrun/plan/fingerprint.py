@@ -62,6 +62,7 @@ def _curate(run: Run, spec: Spec, resolved: Resolved) -> dict[str, Any]:
         "decontaminate": _against(spec, resolved),
         "deduplicate": _dump(spec.curate.deduplicate),
         "select": _dump(spec.curate.select),
+        **_asked_besides(spec),
     }
 
 
@@ -72,6 +73,21 @@ def _asked(model: Model) -> dict[str, Any]:
     assert model.server is not None
     engine = _dump(model.server.engine, "tensor_parallel")
     return {"model": _dump(model.server.model, "secret_name"), "engine": engine}
+
+
+def _asked_besides(spec: Spec) -> dict[str, Any]:
+    """The steps that ask other models, without those that are not there: a run without them keeps its fingerprint. What
+    the run calls a model does not count."""
+    models = {model.name: _asked(model) for model in spec.asked_models}
+    difficulty, domains, rewrite = spec.curate.difficulty, spec.curate.domains, spec.curate.rewrite
+    found: dict[str, Any] = {}
+    if difficulty is not None:
+        found["difficulty"] = {**_dump(difficulty), "models": [models[name] for name in difficulty.models]}
+    if domains is not None:
+        found["domains"] = {**_dump(domains), "model": models[domains.model] if domains.model else None}
+    if rewrite is not None:
+        found["rewrite"] = {**_dump(rewrite), "model": models[rewrite.model]}
+    return found
 
 
 def _against(spec: Spec, resolved: Resolved) -> list[Any]:

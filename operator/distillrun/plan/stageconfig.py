@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distillrun.api.asked import Difficulty, Rewrite
 from distillrun.api.funnel import Against, QuestionFields
 from distillrun.api.stages import Benchmark, Dataset, Engine, Fields, Source, TraceFields
 from distillrun.api.status import Resolved
-from distillrun.api.v1alpha1 import Spec
+from distillrun.api.v1alpha1 import Model, Spec
 from distillrun.plan import companions, names
 from distillrun.plan.inputs import mirror_of
 from distillrun.plan.model import Run, StageName
@@ -128,9 +129,12 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
             "dataset": _source(spec.curate.dataset, inputs.resolved),
             "decontaminate": _decontaminate(spec, inputs.resolved),
         }
+    teacher = spec.teacher_model
+    assert teacher is not None
     generate = spec.curate.generate
     return {
-        "teacher": _teacher(run, spec),
+        "teacher": _asked(run, spec, teacher),
+        "models": [_asked(run, spec, model) for model in spec.asked_models if model is not teacher],
         "sources": [_source(source, inputs.resolved) for source in spec.curate.sources],
         "generate": {
             "samples": generate.samples,
@@ -146,31 +150,32 @@ def _curate(run: Run, spec: Spec, fingerprint: str, attempt: int, inputs: Inputs
             "exact": spec.curate.deduplicate.exact,
             "near": float(spec.curate.deduplicate.near) if spec.curate.deduplicate.near else None,
         },
+        "difficulty": _numeric(spec.curate.difficulty, {"minPassRate": 0.0, "maxPassRate": 1.0}),
+        "domains": spec.curate.domains.model_dump(by_alias=True, mode="json") if spec.curate.domains else None,
+        "rewrite": _numeric(spec.curate.rewrite, {}),
         "select": spec.curate.select.model_dump(by_alias=True, mode="json"),
         "sandbox": _sandbox(run, spec, "curate"),
     }
 
 
-def _teacher(run: Run, spec: Spec) -> dict[str, Any]:
-    """How the teacher is asked: at its endpoint, or at the server that the run has for it."""
-    teacher = spec.teacher_model
-    assert teacher is not None
-    terms = teacher.terms.reference if teacher.terms else None
-    server = companions.model_server(run.name, spec, teacher)
-    if server is not None and teacher.server is not None:
+def _asked(run: Run, spec: Spec, model: Model) -> dict[str, Any]:
+    """How a model is asked: at its endpoint, or at the server that the run has for it."""
+    terms = model.terms.reference if model.terms else None
+    server = companions.model_server(run.name, spec, model)
+    if server is not None and model.server is not None:
         return {
-            "name": teacher.name,
+            "name": model.name,
             "url": f"{server.url(run.namespace)}/v1",
-            "model": teacher.name,
-            "maxConcurrency": teacher.server.max_concurrency,
-            "requestTimeoutSeconds": teacher.server.request_timeout_seconds,
+            "model": model.name,
+            "maxConcurrency": model.server.max_concurrency,
+            "requestTimeoutSeconds": model.server.request_timeout_seconds,
             "termsReference": terms,
         }
-    endpoint = teacher.endpoint
+    endpoint = model.endpoint
     assert endpoint is not None
     key = endpoint.api_key_secret_ref
     return {
-        "name": teacher.name,
+        "name": model.name,
         "url": endpoint.url,
         "model": endpoint.model,
         "maxConcurrency": endpoint.max_concurrency,
@@ -178,7 +183,7 @@ def _teacher(run: Run, spec: Spec) -> dict[str, Any]:
         "requestsPerDay": endpoint.requests_per_day,
         "tokensPerMinute": endpoint.tokens_per_minute,
         "requestTimeoutSeconds": endpoint.request_timeout_seconds,
-        "apiKey": {"secret": key.name, "key": key.key, "env": TEACHER_KEY_ENV} if key else None,
+        "apiKey": {"secret": key.name, "key": key.key, "env": key_variable(spec, model)} if key else None,
         "termsReference": terms,
     }
 
@@ -187,6 +192,23 @@ def _sandbox(run: Run, spec: Spec, stage: StageName) -> dict[str, Any] | None:
     """Where the stage has code judged; None where it has no code to judge."""
     judge = companions.sandbox(run.name, spec, stage)
     return {"url": judge.url(run.namespace)} if judge is not None else None
+
+
+def key_variable(spec: Spec, model: Model) -> str:
+    """The environment variable of curation that holds a model's API key. A name has no underscore, so two models never
+    share one."""
+    if model.name == spec.teacher:
+        return TEACHER_KEY_ENV
+    return f"DISTILLRUN_API_KEY_{model.name.replace('-', '_').upper()}"
+
+
+def _numeric(step: Difficulty | Rewrite | None, unset: dict[str, float]) -> dict[str, Any] | None:
+    """A step with its decimals as numbers; `unset`: what they are where the spec says nothing."""
+    if step is None:
+        return None
+    dumped = step.model_dump(by_alias=True, mode="json")
+    decimals = ("temperature", *unset)
+    return {**dumped, **{name: float(dumped[name] or unset.get(name, 0.0)) for name in decimals}}
 
 
 def _decontaminate(spec: Spec, resolved: Resolved) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def bound(spec: Spec, resolved: Mapping[str, Any] | None) -> dict[str, str]:
             return {}
         total += min(known)
     examples = total * spec.curate.generate.samples
-    length = min(spec.curate.generate.max_tokens, spec.train.max_sequence_length)
+    rewritten = spec.curate.rewrite.max_tokens if spec.curate.rewrite else 0
+    length = min(max(spec.curate.generate.max_tokens, rewritten), spec.train.max_sequence_length)
     numbers = {
         "accepted": examples,
         "datasetTokens": examples * length,

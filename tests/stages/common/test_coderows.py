@@ -115,7 +115,11 @@ _DEEP = "[" * 100_000
         ({"fn_name": "f", "inputs": [[{"1": 2}]], "outputs": [1]}, "TestsUnreadable", "keys that were numbers"),
         ('{"fn_name": "f", "inputs": [[1]], "outputs": [NaN]}', "TestsUnreadable", "not JSON compliant"),
         ('{"fn_name": "f", "inputs": [[1]], "outputs": [1e999]}', "TestsUnreadable", "not JSON compliant"),
-        ('{"fn_name": "f", "inputs": [[1]], "outputs": [1%s]}' % ("0" * 5000), "TestsUnreadable", "limit (4300 digits)"),
+        (
+            '{"fn_name": "f", "inputs": [[1]], "outputs": [1%s]}' % ("0" * 5000),
+            "TestsUnreadable",
+            "limit (4300 digits)",
+        ),
         ('{"inputs": ["\\ud800"], "outputs": ["1"]}', "TestsUnreadable", "half a surrogate pair is no text"),
     ],
 )

@@ -144,7 +144,7 @@ def test_tokens_are_told_over_all_attempts_of_the_run_and_less_what_another_run_
     assert (finished.numbers["promptTokens"], finished.numbers["completionTokens"]) == (3 * 60, 7 * 60)
     ours = 60 - others
     assert 0 < ours < 60
-    assert (finished.numbers["paidPromptTokens"], finished.numbers["paidCompletionTokens"]) == (3 * ours, 7 * ours)
+    assert finished.numbers["paid"] == {"t": {"promptTokens": 3 * ours, "completionTokens": 7 * ours}}
 
 
 def test_a_stage_that_fails_tells_what_it_has_paid(make_stage: Any) -> None:
@@ -154,4 +154,4 @@ def test_a_stage_that_fails_tells_what_it_has_paid(make_stage: Any) -> None:
     with FakeTeacher(tired) as teacher:
         finished = make_stage(teacher.url, additions(9), teacher={"maxConcurrency": 1}).run()
     assert finished.code == 78
-    assert finished.numbers == {"paidPromptTokens": 15, "paidCompletionTokens": 35}
+    assert finished.numbers == {"paid": {"t": {"promptTokens": 15, "completionTokens": 35}}}

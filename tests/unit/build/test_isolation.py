@@ -228,8 +228,11 @@ def test_node_services_and_urls_without_a_host_get_no_rule(url: str) -> None:
 
 def test_every_model_that_is_asked_gets_its_rule_and_equal_rules_appear_once() -> None:
     more = [{**teacher(url)[0], "name": f"m{i}"} for i, url in enumerate(["http://a:8000/v1", "http://b:8000/v1"])]
-    rules = egress("curate", models=[*teacher("https://example.com/v1"), *more])
-    assert len(rules) == 2
+    models = [*teacher("https://example.com/v1"), *more]
+    curate = {**spec()["curate"], "difficulty": {"models": ["m0"]}, "domains": {"model": "m1"}}
+    assert len(egress("curate", models=models, curate=curate)) == 2
+    # Nobody asks m0 and m1.
+    assert len(egress("curate", models=models)) == 1
 
 
 def test_a_mirror_store_or_proxy_named_in_the_environment_is_reached_by_the_stages_that_read_from_afar() -> None:
@@ -249,7 +252,10 @@ def test_a_mirror_store_or_proxy_named_in_the_environment_is_reached_by_the_stag
     ("uri", "rules"),
     [
         ("file:///mnt/distillrun/hub", []),
-        ("http://mirror.tools.svc:8080/hf", [{"to": [namespace("tools")], "ports": [{"protocol": "TCP", "port": 8080}]}]),
+        (
+            "http://mirror.tools.svc:8080/hf",
+            [{"to": [namespace("tools")], "ports": [{"protocol": "TCP", "port": 8080}]}],
+        ),
     ],
 )
 def test_with_a_mirror_it_is_reached_instead_of_the_internet(uri: str, rules: list[Any]) -> None:

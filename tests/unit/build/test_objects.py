@@ -102,6 +102,20 @@ def test_a_mirrors_secret_reaches_the_stages_that_read_something_of_the_hub_and_
         assert given == ([] if stage == "curate" else ["mirror"])
 
 
+def test_each_model_that_is_asked_has_a_variable_of_its_own_for_its_key() -> None:
+    [teacher] = spec()["models"]
+    small, idle = ({**teacher, "name": name} for name in ("small-7b", "idle"))
+    small["endpoint"] = {**teacher["endpoint"], "apiKeySecretRef": {"name": "small", "key": "token"}}
+    curate = {**spec()["curate"], "difficulty": {"models": ["small-7b"]}}
+    a_run = run(spec=spec(models=[teacher, small, idle], curate=curate))
+    container = built("curate", a_run=a_run)["spec"]["template"]["spec"]["containers"][0]
+    keys = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in container["env"] if "valueFrom" in each}
+    assert keys == {
+        "DISTILLRUN_TEACHER_API_KEY": {"name": "teacher", "key": "apiKey"},
+        "DISTILLRUN_API_KEY_SMALL_7B": {"name": "small", "key": "token"},
+    }
+
+
 def test_gpus_are_asked_for_by_the_stages_that_compute_on_them() -> None:
     def gpus(stage: StageName, role: str = "job") -> str:
         resources = built(stage, role)["spec"]["template"]["spec"]["containers"][0]["resources"]

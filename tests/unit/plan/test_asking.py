@@ -36,8 +36,8 @@ def work(play: Play, prompt: float, completion: float) -> Decision:
     numbers = {
         "progress_done": 1.0,
         "progress_total": 9.0,
-        "paid_prompt_tokens": prompt,
-        "paid_completion_tokens": completion,
+        'paid_prompt_tokens{model="teacher"}': prompt,
+        'paid_completion_tokens{model="teacher"}': completion,
     }
     scrapes = {f"{name}-0": Scrape("u", at(play.clock), numbers, "questions")}
     return play.step(job(name, "curate"), pod(name, stage="curate"), scrapes=scrapes, seconds=30)
@@ -52,12 +52,12 @@ def end(play: Play, code: int, **message: Any) -> Decision:
     )
 
 
-def paid(prompt: int, completion: int) -> dict[str, int]:
-    return {"paidPromptTokens": prompt, "paidCompletionTokens": completion}
+def paid(prompt: Any, completion: Any, model: str = "teacher") -> dict[str, Any]:
+    return {"paid": {model: {"promptTokens": prompt, "completionTokens": completion}}}
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abcdefghijklm"), TOLD), max_size=40), st.randoms())
+@given(st.lists(st.tuples(st.sampled_from("abcdefghijklmnopqrst"), TOLD), max_size=40), st.randoms())
 def test_tokens_count_once_however_often_and_in_whatever_order_they_are_told(
     told: list[tuple[str, tuple[int, int]]], chance: Any
 ) -> None:
@@ -67,10 +67,10 @@ def test_tokens_count_once_however_often_and_in_whatever_order_they_are_told(
     asked: list[Asked] = []
     for name, pair in twice:
         before = asking.total(asked)
-        asked = asking.heard(asked, name * 64, [pair], PRICE)
+        asked = asking.heard(asked, name * 64, "teacher", [pair], PRICE)
         assert asking.total(asked) >= before
-        assert len(asked) <= asking.DATASETS + 1
-    if len(names) <= asking.DATASETS:
+        assert len(asked) <= asking.ITEMS
+    if len(names) <= asking.ITEMS:
         most = {n: [max(pair[i] for name, pair in told if name == n) for i in (0, 1)] for n in names}
         exact = sum((p * Decimal("1.25") + c * 10 for p, c in most.values()), Decimal(0)) / 10**6
         assert abs(asking.total(asked) - exact) <= Decimal("0.0001") * len(names)
@@ -136,6 +136,33 @@ def test_what_asking_used_up_is_said_even_where_no_gpu_has_a_price() -> None:
     assert (exceeded["status"], exceeded["reason"]) == ("True", reasons.BUDGET_EXCEEDED)
 
 
+def test_each_model_that_is_asked_costs_its_own_price_and_status_tells_them_apart() -> None:
+    whole = spec(budget={"gpuHourPrice": "3.60"})
+    [teacher] = whole["models"]
+    teacher["endpoint"]["pricePerMillionTokens"] = {"input": "1.25", "output": "10"}
+    small = {"name": "small", "endpoint": {"url": "http://small:8080/v1", "model": "s"}}
+    small["endpoint"] |= {"pricePerMillionTokens": {"input": "0.1", "output": "0.2"}}
+    free = {"name": "free", "endpoint": {"url": "http://free:8080/v1", "model": "f"}}
+    whole["models"] += [small, free]
+    whole["curate"]["difficulty"] = {"models": ["small", "free"]}
+    play = Play(run(spec=whole))
+    play.step()
+    name = play.job_of("curate")
+    numbers = {f'paid_{kind}_tokens{{model="{model}"}}': 1e6 for kind in ("prompt", "completion") for model in "xy"}
+    numbers |= {'paid_prompt_tokens{model="small"}': 2e6, 'paid_completion_tokens{model="small"}': 1e6}
+    numbers |= {'paid_prompt_tokens{model="free"}': 9e6}
+    scrapes = {f"{name}-0": Scrape("u", at(play.clock), numbers, "questions")}
+    play.step(job(name, "curate"), pod(name, stage="curate"), scrapes=scrapes, seconds=30)
+    told = {
+        "teacher": {"promptTokens": 10**6, "completionTokens": 10**5},
+        **paid(2 * 10**6, 2 * 10**6, "small")["paid"],
+    }
+    end(play, 75, outcome="Failed", reason="Temporary", retryAfterSeconds=5, numbers={"paid": told})
+    cost = stage_of(play.run.status, "curate")["cost"]
+    assert {item["model"]: item["amount"] for item in cost["asked"]} == {"small": "0.6000", "teacher": "2.2500"}
+    assert cost["asking"] == "2.8500"
+
+
 def test_a_result_that_another_run_paid_for_costs_nothing() -> None:
     play = curating()
     play.complete("curate", {**GOOD_CURATE, "reusedFrom": "team/other", "numbers": paid(10**6, 10**6)})
@@ -153,7 +180,9 @@ def test_a_pod_that_tells_nonsense_costs_nothing() -> None:
     play = curating(limit="5")
     for nonsense in (float("nan"), -5.0, 1e300, float("inf")):
         work(play, nonsense, nonsense)
-    end(play, 70, outcome="Failed", numbers={"paidPromptTokens": "many", "paidCompletionTokens": [1]})
+    end(play, 70, outcome="Failed", numbers=paid("many", [1]))
+    end(play, 70, outcome="Failed", numbers={"paid": {"teacher": [3, 4]}})
+    end(play, 70, outcome="Failed", numbers={"paid": "all of it"})
     assert play.run.status["cost"]["asking"] == "0.0000"
 
 

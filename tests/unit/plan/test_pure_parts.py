@@ -80,6 +80,9 @@ def changed(path: str, value: Any) -> Spec:
         ("curate.decontaminate", {"words": 10}, "curate"),
         ("curate.decontaminate", {"benchmarks": False}, "curate"),
         ("curate.decontaminate", {"against": [{"name": "held-out", "uri": "s3://pool/held-out.jsonl"}]}, "curate"),
+        ("curate.difficulty", {"models": ["teacher"]}, "curate"),
+        ("curate.domains", {"column": "subject"}, "curate"),
+        ("curate.rewrite", {"model": "teacher"}, "curate"),
         # Other questions to leave out are another dataset; the same benchmark, evaluated otherwise, is not.
         ("evaluate.benchmarks.0.uri", "file:///other.jsonl", "curate evaluate"),
         ("evaluate.benchmarks.0.take", 5, "evaluate"),
@@ -113,6 +116,22 @@ def test_what_changes_an_output_changes_the_fingerprint_and_what_does_not_does_n
         if fingerprint(run(), base, s, "", found) != fingerprint(run(), other, s, "", found)
     }
     assert differ == set(stages.split())
+
+
+def test_of_the_models_that_curation_asks_count_place_and_name_there_and_of_the_others_nothing() -> None:
+    def mark(asked: str = "small", **endpoint: Any) -> str:
+        small = {"name": "small", "endpoint": {"url": "http://small/v1", "model": "s", **endpoint}}
+        curate = {**spec()["curate"], **({"difficulty": {"models": [asked]}} if asked else {})}
+        whole = spec(models=[*spec()["models"], {**small, "name": asked or "small"}], curate=curate)
+        return fingerprint(run(), Spec.model_validate(whole), "curate", "", Resolved())
+
+    assert mark() == mark("other-name") == mark(requestsPerDay=9)
+    assert len({mark(), mark(""), mark(url="http://elsewhere/v1"), mark(model="s2")}) == 4
+    assert (
+        mark("")
+        == mark("", url="http://elsewhere/v1")
+        == fingerprint(run(), Spec.model_validate(spec()), "curate", "", Resolved())
+    )
 
 
 def test_a_published_dataset_counts_by_its_content_and_its_mapping_and_nothing_else() -> None:
