@@ -20,7 +20,7 @@ from distillstages.common.progress import Progress
 from distillstages.common.sources import Question, read_questions, unique
 from distillstages.common.verify import Verifier
 from distillstages.common.worker import Context
-from distillstages.curate import dataset, mixture, selection
+from distillstages.curate import dataset, mixture, recorded, selection
 from distillstages.curate.backoff import Backoff
 from distillstages.curate.card import card
 from distillstages.curate.funnel import Funnel, by_frequency, gauge
@@ -81,10 +81,12 @@ class Curation:
         self.questions = await asyncio.to_thread(self._read_sources)
         self.by_key = {q.key: q for q in self.questions}
         self._watch_signals()
-        self.journal = await Journal.open(self.output)
+        asking = recorded.asking(self.teacher, self.config.generate)
+        self.journal = await Journal.open(self.output, asking, self._judging)
         try:
             self.wanted = len(self._keys())
             with Progress(self.metrics, unit="questions", total=self.wanted) as self.progress:
+                await self._take_over()
                 postponed = await self._ask_and_judge(api_key)
             if self.stopping.is_set():
                 raise self._stopped()
@@ -153,6 +155,20 @@ class Curation:
             loop.add_signal_handler(number, self.stopping.set)
         if self.context.stopping.is_set():
             self.stopping.set()
+
+    def _judging(self, key: Key) -> str:
+        return recorded.judging(self.config.verify, self.by_key[key[0]])
+
+    async def _take_over(self) -> None:
+        """Begin with what other curations have been answered."""
+        keys = self._keys()
+        self.recorded = sum(key in self.journal.entries for key in keys)
+
+        def took(answers: int) -> None:
+            self.recorded += answers
+            self.progress.update(self.recorded)
+
+        await recorded.take_over(self.journal, self.output, keys, stopping=self.stopping, took=took)
 
     async def _ask_and_judge(self, api_key: str | None) -> Temporary | None:
         """Returns why the rest has to wait for another day; None when nothing is left to ask."""
@@ -303,6 +319,7 @@ class Curation:
             "contaminated": self.funnel.removed(reasons.CONTAMINATED),
             "funnel": self.funnel.numbers(),
             "requests": self.journal.requests,
+            "reusedAnswers": self.journal.reused,
             "promptTokens": self.journal.prompt_tokens,
             "completionTokens": self.journal.completion_tokens,
             **({"datasetTokens": tokens} if tokens else {}),

@@ -2,7 +2,8 @@
 
 Append-only JSON lines in `.partial/answers-<claim>-<n>.jsonl`, one file a process, each answer (and later its
 verdict) one line. `append` returns after fsync; what waits meanwhile is written together, so one fsync serves many
-answers. A third kind of line reserves requests of a day's limit (pace.py), and the first line says which run writes. A
+answers. A third kind of line reserves requests of a day's limit (pace.py), and the first line says which run writes
+and how the model is asked, by which another curation knows whether these answers are its own, too (recorded.py). A
 process that is killed loses what had not been written, which is exactly what was in flight. A torn last line is skipped
 when read; nobody appends to another process's file.
 
@@ -18,7 +19,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,22 +34,28 @@ _GROUP: Final = 1000
 _PUT_TRIES: Final = 4
 
 Key = tuple[str, int]
+Verdict = tuple[str | None, str]
+"""Reason (None: accepted) and detail."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """Where an answer lies, and the verdict on it: None while unknown, else (reason or None, detail)."""
+    """Where an answer lies, and the verdict on it, None while unknown."""
 
     file: int
     offset: int
     length: int
-    verdict: tuple[str | None, str] | None = None
+    verdict: Verdict | None = None
 
 
 class Journal:
-    """All answers of a curation, of this process and of those before it. Open with `Journal.open`."""
+    """All answers of a curation, of this process and of those before it. Open with `Journal.open`.
 
-    def __init__(self, output: Output) -> None:
+    `asking` identifies how the model is asked, `judging(key)` how the answer to that key is judged ("": unknown)."""
+
+    def __init__(self, output: Output, asking: str = "", judging: Callable[[Key], str] = lambda key: "") -> None:
+        self.asking = asking
+        self.judging = judging
         self._output = output
         self._files: list[int] = []
         self._queue: asyncio.Queue[tuple[bytes, asyncio.Future[int]] | None] = asyncio.Queue()
@@ -60,6 +67,8 @@ class Journal:
         self._stem = ""
         self.entries: dict[Key, Entry] = {}
         self.successes = 0
+        self.reused = 0
+        """Answers that were taken over from other curations."""
         self.requests = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
@@ -75,12 +84,14 @@ class Journal:
         """What they reserved of the days' limits: until when (seconds since 1970), requests."""
 
     @classmethod
-    async def open(cls, output: Output) -> Journal:
+    async def open(
+        cls, output: Output, asking: str = "", judging: Callable[[Key], str] = lambda key: ""
+    ) -> Journal:
         """Read what is there and be ready to append. Raises StageError."""
-        journal = cls(output)
+        journal = cls(output, asking, judging)
         await asyncio.to_thread(journal._load)
         journal._writer = asyncio.create_task(journal._write_forever(), name="journal")
-        await journal._append({"kind": "opened", "run": output.run})
+        await journal._append({"kind": "opened", "run": output.run, "asking": asking})
         return journal
 
     async def append(self, answer: Answer) -> None:
@@ -88,9 +99,18 @@ class Journal:
         offset, length = await self._append(answer.as_dict())
         self._enter(answer, Entry(self._own, offset, length))
 
+    async def take_over(self, answers: Sequence[Answer], verdicts: Mapping[Key, Verdict]) -> None:
+        """Record answers to keys that have none, and verdicts on them or on earlier ones, which another curation has
+        recorded; all that is given is written together. Raises StageError."""
+        places = await asyncio.gather(*(self._append({**each.as_dict(), "reused": True}) for each in answers))
+        for answer, (offset, length) in zip(answers, places, strict=True):
+            self._enter(answer, Entry(self._own, offset, length), reused=True)
+        await asyncio.gather(*(self.judge(key, *verdict) for key, verdict in verdicts.items()))
+
     async def judge(self, key: Key, reason: str | None, detail: str) -> None:
         """Record the verdict on an answer."""
-        await self._append({"kind": "verdict", "key": key[0], "sample": key[1], "reason": reason, "detail": detail})
+        verdict = {"reason": reason, "detail": detail, "judging": self.judging(key)}
+        await self._append({"kind": "verdict", "key": key[0], "sample": key[1], **verdict})
         self.entries[key].verdict = (reason, detail)
 
     async def reserve(self, until: float, requests: int) -> None:
@@ -121,17 +141,18 @@ class Journal:
         self._queue.put_nowait((line, future))
         return await future, len(line)
 
-    def _enter(self, answer: Answer, entry: Entry) -> None:
+    def _enter(self, answer: Answer, entry: Entry, *, reused: bool = False) -> None:
         """The first answer to a question counts: files are read in the order of their names."""
         key = (answer.key, answer.sample)
         self.requests += answer.requests
         self.prompt_tokens += answer.prompt_tokens
         self.completion_tokens += answer.completion_tokens
-        if not self._of_other_run:
+        if not (reused or self._of_other_run):
             self.paid_prompt_tokens += answer.prompt_tokens
             self.paid_completion_tokens += answer.completion_tokens
         if answer.error is None:
             self.successes += 1
+        self.reused += reused and key not in self.entries
         self.entries.setdefault(key, entry)
 
     async def _write_forever(self) -> None:
@@ -189,7 +210,7 @@ class Journal:
                     raise Temporary(message[:500]) from error
 
     def _load(self) -> None:
-        names = [n for n in self._output.list(PARTIAL) if n.startswith("answers-") and n.endswith(".jsonl")]
+        names = parts(self._output)
         # The claim's number, which two runs' first attempts do not share; an attempt's where nobody has claimed.
         writer = self._output.token or self._output.attempt
         number = 1 + max([_number(n, writer) for n in names], default=0)
@@ -240,7 +261,8 @@ class Journal:
             try:
                 document: dict[str, Any] = json.loads(line if line.endswith(b"\n") else b"{}")
                 if document["kind"] == "answer":
-                    self._enter(Answer.from_dict(document), Entry(index, offset, len(line)))
+                    entry = Entry(index, offset, len(line))
+                    self._enter(Answer.from_dict(document), entry, reused=document.get("reused") is True)
                 elif document["kind"] == "opened":
                     self._of_other_run = document["run"] not in ("", self._output.run)
                 elif document["kind"] == "reserved":
@@ -251,6 +273,11 @@ class Journal:
             except (ValueError, KeyError, TypeError):
                 # A torn line of a process that was killed, or a verdict on one.
                 self.skipped_lines += 1
+
+
+def parts(output: Output) -> list[str]:
+    """Names of all files of all journals of a curation, sorted."""
+    return [name for name in output.list(PARTIAL) if name.startswith("answers-") and name.endswith(".jsonl")]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

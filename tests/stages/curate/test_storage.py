@@ -225,7 +225,7 @@ def test_in_an_object_store_too_one_that_was_stopped_after_it_had_asked_publishe
     assert result is not None
     assert result.numbers == {"by": 2}
     assert found.read("dataset/part-00000.parquet") == found.read("sample.md") == b"of attempt 2"
-    assert found._folders(".partial") == [], "neither attempt's preparations are left"
+    assert found.folders(".partial") == [], "neither attempt's preparations are left"
 
 
 def test_of_two_who_create_the_same_object_the_store_tells_one_no(folder_in_store: str) -> None:
