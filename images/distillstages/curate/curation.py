@@ -20,7 +20,7 @@ from distillstages.common.progress import Progress
 from distillstages.common.sources import Question, read_questions, unique
 from distillstages.common.verify import Verifier
 from distillstages.common.worker import Context
-from distillstages.curate import dataset, mixture, recorded, selection
+from distillstages.curate import dataset, mixture, recorded, request, selection
 from distillstages.curate.backoff import Backoff
 from distillstages.curate.card import card
 from distillstages.curate.funnel import Funnel, by_frequency, gauge
@@ -81,8 +81,7 @@ class Curation:
         self.questions = await asyncio.to_thread(self._read_sources)
         self.by_key = {q.key: q for q in self.questions}
         self._watch_signals()
-        asking = recorded.asking(self.teacher, self.config.generate)
-        self.journal = await Journal.open(self.output, asking, self._judging)
+        self.journal = await Journal.open(self.output, [request.identity(self.teacher, self.config.generate)])
         try:
             self.wanted = len(self._keys())
             with Progress(self.metrics, unit="questions", total=self.wanted) as self.progress:
@@ -161,14 +160,19 @@ class Curation:
 
     async def _take_over(self) -> None:
         """Begin with what other curations have been answered."""
-        keys = self._keys()
-        self.recorded = sum(key in self.journal.entries for key in keys)
+        teacher, generate = self.teacher, self.config.generate
+        said = {q.key: request.identity(teacher, generate, q.question) for q in self.questions}
+        wanted = {key: said[key[0]] for key in self._keys()}
+        self.recorded = sum(key in self.journal.entries for key in wanted)
 
         def took(answers: int) -> None:
             self.recorded += answers
             self.progress.update(self.recorded)
 
-        await recorded.take_over(self.journal, self.output, keys, stopping=self.stopping, took=took)
+        asking = request.identity(teacher, generate)
+        await recorded.take_over(
+            self.journal, self.output, asking, wanted, judging=self._judging, stopping=self.stopping, took=took
+        )
 
     async def _ask_and_judge(self, api_key: str | None) -> Temporary | None:
         """Returns why the rest has to wait for another day; None when nothing is left to ask."""
@@ -235,7 +239,7 @@ class Curation:
             key = await queue.get()
             answer = self.journal.read(key)
             reason, detail = await self._verdict(answer, verifier)
-            await self.journal.judge(key, reason, detail)
+            await self.journal.judge(key, reason, detail, self._judging(key))
             self.tally[reason] += 1
             self._show()
             queue.task_done()

@@ -19,7 +19,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,28 +34,24 @@ _GROUP: Final = 1000
 _PUT_TRIES: Final = 4
 
 Key = tuple[str, int]
-Verdict = tuple[str | None, str]
-"""Reason (None: accepted) and detail."""
+Judged = tuple[str | None, str, str]
+"""A verdict: reason (None: accepted), detail, and what identifies its judge ("": unknown)."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """Where an answer lies, and the verdict on it, None while unknown."""
+    """Where an answer lies, and the verdict on it: None while unknown, else (reason or None, detail)."""
 
     file: int
     offset: int
     length: int
-    verdict: Verdict | None = None
+    verdict: tuple[str | None, str] | None = None
 
 
 class Journal:
-    """All answers of a curation, of this process and of those before it. Open with `Journal.open`.
+    """All answers of a curation, of this process and of those before it. Open with `Journal.open`."""
 
-    `asking` identifies how the model is asked, `judging(key)` how the answer to that key is judged ("": unknown)."""
-
-    def __init__(self, output: Output, asking: str = "", judging: Callable[[Key], str] = lambda key: "") -> None:
-        self.asking = asking
-        self.judging = judging
+    def __init__(self, output: Output) -> None:
         self._output = output
         self._files: list[int] = []
         self._queue: asyncio.Queue[tuple[bytes, asyncio.Future[int]] | None] = asyncio.Queue()
@@ -84,14 +80,13 @@ class Journal:
         """What they reserved of the days' limits: until when (seconds since 1970), requests."""
 
     @classmethod
-    async def open(
-        cls, output: Output, asking: str = "", judging: Callable[[Key], str] = lambda key: ""
-    ) -> Journal:
-        """Read what is there and be ready to append. Raises StageError."""
-        journal = cls(output, asking, judging)
+    async def open(cls, output: Output, asking: Sequence[str] = ()) -> Journal:
+        """Read what is there and be ready to append; `asking` identifies how the model is asked (request.py), for
+        other curations. Raises StageError."""
+        journal = cls(output)
         await asyncio.to_thread(journal._load)
         journal._writer = asyncio.create_task(journal._write_forever(), name="journal")
-        await journal._append({"kind": "opened", "run": output.run, "asking": asking})
+        await journal._append({"kind": "opened", "run": output.run, "asking": list(asking)})
         return journal
 
     async def append(self, answer: Answer) -> None:
@@ -99,7 +94,7 @@ class Journal:
         offset, length = await self._append(answer.as_dict())
         self._enter(answer, Entry(self._own, offset, length))
 
-    async def take_over(self, answers: Sequence[Answer], verdicts: Mapping[Key, Verdict]) -> None:
+    async def take_over(self, answers: Sequence[Answer], verdicts: Mapping[Key, Judged]) -> None:
         """Record answers to keys that have none, and verdicts on them or on earlier ones, which another curation has
         recorded; all that is given is written together. Raises StageError."""
         places = await asyncio.gather(*(self._append({**each.as_dict(), "reused": True}) for each in answers))
@@ -107,9 +102,9 @@ class Journal:
             self._enter(answer, Entry(self._own, offset, length), reused=True)
         await asyncio.gather(*(self.judge(key, *verdict) for key, verdict in verdicts.items()))
 
-    async def judge(self, key: Key, reason: str | None, detail: str) -> None:
-        """Record the verdict on an answer."""
-        verdict = {"reason": reason, "detail": detail, "judging": self.judging(key)}
+    async def judge(self, key: Key, reason: str | None, detail: str, judging: str = "") -> None:
+        """Record the verdict on an answer; `judging` identifies the judge, for other curations."""
+        verdict = {"reason": reason, "detail": detail, "judging": judging}
         await self._append({"kind": "verdict", "key": key[0], "sample": key[1], **verdict})
         self.entries[key].verdict = (reason, detail)
 

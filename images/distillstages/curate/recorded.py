@@ -1,13 +1,14 @@
 """What other curations have been answered already, taken over instead of asked and paid for again.
 
-A curation lies under the fingerprint of all that determines its dataset; an answer depends on less: the question and
-how the model is asked. The first line of every journal says the latter (`asking`), so before a curation asks it looks
-at the others of its namespace and storage, finished, failed or at work, and copies the answers to its own questions
-from journals whose first line says what its own does. It copies, since the others' folders may be removed at any time,
-and only reads there. Whatever is wrong with one of them (torn, unreadable, gone) costs its answers and nothing else.
+A curation lies under the fingerprint of all that determines its dataset; an answer depends on less, the request. So
+each is recorded with its request's identity, and the first line of every journal says how its model is asked. Before a
+curation asks it looks at the others of its namespace and storage, finished, failed or at work, and copies the answers
+to its own requests from journals whose first line says the same as its own. It copies, since the others' folders may be
+removed at any time, and only reads there. Whatever is wrong with one of them (torn, unreadable, gone) costs its
+answers and nothing else.
 
-Answers stream from journal to journal, a few MiB at a time; in memory is one small entry for each answer that is
-missing. Errors of the model are no answers: those questions are asked again.
+Answers stream from journal to journal, a few MiB at a time; in memory is one small entry for each that is missing.
+Errors of the model are no answers: those questions are asked again.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from itertools import groupby
 from pathlib import Path
@@ -30,30 +31,23 @@ from typing import IO, Any, Final
 
 import distillstages
 from distillstages.common.artifacts import PARTIAL, Output
-from distillstages.common.blocks import Generate, Teacher, Verify
+from distillstages.common.blocks import Verify
 from distillstages.common.sources import Question
-from distillstages.curate.journal import Journal, Key, Verdict, parts
+from distillstages.curate.journal import Journal, Judged, Key, parts
 from distillstages.curate.records import Answer
 
 _log = logging.getLogger("distillstages.recorded")
-_ANSWERS: Final = 1
-"""Raised by hand when recorded answers are not to be used any more: what is asked for, or kept, has changed."""
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
-_HEAD: Final = b'{"kind":"answer","key":"'
+_HEAD: Final = b'{"kind":"answer","request":"'
+_REQUEST: Final = slice(len(_HEAD), len(_HEAD) + 32)
 _LONGEST_LINE: Final = 64 << 20
 _BATCH_BYTES: Final = 8 << 20
 _BATCH_LINES: Final = 1000
+_LOOK_BYTES: Final = 256 << 20
+"""So much is read before somebody may ask us to stop."""
 _IN_VAIN_BYTES: Final = 16 << 30
 """So much read in a row without an answer to be had, and the rest is asked."""
 _AT_ONCE: Final = 16
-
-
-def asking(teacher: Teacher, generate: Generate) -> str:
-    """Identifies what determines an answer besides the question and the number of the sample. The run's seed is not in
-    it: no request carries it."""
-    return _digest(
-        [_ANSWERS, teacher.url.rstrip("/"), teacher.model, generate.model_dump(mode="json", exclude={"samples"})]
-    )
 
 
 def judging(verify: Verify, question: Question) -> str:
@@ -78,19 +72,21 @@ def _digest(what: Any) -> str:
 async def take_over(
     journal: Journal,
     output: Output,
-    keys: Iterable[Key],
+    asking: str,
+    requests: Mapping[Key, str],
     *,
+    judging: Callable[[Key], str],
     stopping: asyncio.Event,
     took: Callable[[int], None] = lambda answers: None,
 ) -> None:
-    """Record in the journal what other curations have been answered to those of the keys that it has no answer to, and
-    their verdicts where they are of the same judge. Ends early once `stopping` is set; what is recorded then, or when
-    the process is killed, stays and the next one goes on with the rest. `took` is told how many answers were recorded.
-    Raises StageError when the journal cannot be written."""
-    missing = [key for key in keys if key not in journal.entries]
+    """Record in the journal what other curations that ask alike (`asking`) have been answered to those of the requests
+    (their identities, by key) that it has no answer to, and their verdicts where they are of the same judge. Ends early
+    once `stopping` is set; what is recorded then, or when the process is killed, stays, and the next one goes on with
+    the rest. `took` is told how many answers were recorded. Raises StageError when the journal cannot be written."""
+    missing = {key: request for key, request in requests.items() if key not in journal.entries}
     if not missing:
         return
-    others = _Others(output, journal.asking, journal.judging, missing)
+    others = _Others(output, asking, missing, judging)
     batches = others.batches()
     answers = verdicts = 0
     while not stopping.is_set() and (batch := await asyncio.to_thread(next, batches, None)) is not None:
@@ -110,37 +106,40 @@ class _Batch:
     """What is recorded together."""
 
     answers: list[Answer] = field(default_factory=list)
-    verdicts: dict[Key, Verdict] = field(default_factory=dict)
+    verdicts: dict[Key, Judged] = field(default_factory=dict)
     size: int = 0
-    """Bytes, as they were read."""
+    """Bytes of it, as they were read."""
+    read: int = 0
+    """Bytes that were read for it."""
 
     @property
     def is_full(self) -> bool:
         """Whether it is time to write."""
-        return self.size >= _BATCH_BYTES or max(len(self.answers), len(self.verdicts)) >= _BATCH_LINES
+        many = max(len(self.answers), len(self.verdicts)) >= _BATCH_LINES
+        return many or self.size >= _BATCH_BYTES or self.read >= _LOOK_BYTES
 
 
 class _Others:
     """The journals of other curations, read once for the answers that are `missing`. Nothing is raised for them."""
 
     def __init__(
-        self, output: Output, asking: str, judging: Callable[[Key], str], missing: Iterable[Key]
+        self, output: Output, asking: str, missing: Mapping[Key, str], judging: Callable[[Key], str]
     ) -> None:
         self._output = output
         self._asking = asking
         self._judging = judging
-        self._missing: dict[str, set[int]] = {}
-        for key, sample in missing:
-            self._missing.setdefault(key, set()).add(sample)
+        self._missing: dict[str, list[Key]] = {}
+        for key, request in missing.items():
+            self._missing.setdefault(request, []).append(key)
         self._batch = _Batch()
         self._in_vain = 0
         self._lock = threading.Lock()
         self.found: dict[str, Any] = {"curations": 0, "askedAlike": 0, "unreadable": 0}
 
     def batches(self) -> Iterator[_Batch]:
-        """What they have been answered and have judged, in the order of their fingerprints."""
+        """What they have been answered and have judged, in the order of their fingerprints; now and then nothing."""
         for curation, names in self._alike():
-            taken: set[Key] = set()
+            taken: dict[Key, Key] = {}
             for name in names:
                 try:
                     with _open(curation, name) as file:
@@ -155,7 +154,7 @@ class _Others:
             if not self._missing:
                 return
             if self._in_vain > _IN_VAIN_BYTES:
-                _log.warning("%d GiB of other curations' answers were read in vain: the rest is asked", self._in_vain >> 30)
+                _log.warning("%d bytes of other curations' answers were read in vain; the rest is asked", self._in_vain)
                 return
 
     def _flush(self) -> _Batch:
@@ -189,20 +188,19 @@ class _Others:
 
     def _is_asked_alike(self, curation: Output, name: str) -> bool:
         with _open(curation, name) as file:
-            first = file.readline(4096)
+            first = file.readline(1 << 16)
         try:
             document = json.loads(first)
-            return bool(document["kind"] == "opened" and document["asking"] == self._asking)
+            return document["kind"] == "opened" and self._asking in document["asking"]
         except (ValueError, KeyError, TypeError):
             return False  # torn, or of a version that did not say how it asks
 
-    def _see(self, line: bytes, taken: set[Key]) -> None:
+    def _see(self, line: bytes, taken: dict[Key, Key]) -> None:
         self._in_vain += len(line)
+        self._batch.read += len(line)
         # Most of what is not wanted is told by its first bytes.
-        if line.startswith(_HEAD):
-            key = line[len(_HEAD) : line.find(b'"', len(_HEAD))]
-            if key.decode("ascii", "replace") not in self._missing:
-                return
+        if line.startswith(_HEAD) and line[_REQUEST].decode("ascii", "replace") not in self._missing:
+            return
         try:
             document = json.loads(line)
             if document["kind"] == "answer":
@@ -212,26 +210,29 @@ class _Others:
         except (ValueError, KeyError, TypeError):
             return  # a torn line: of a process that was killed, or of one that is at work on it
 
-    def _take(self, answer: Answer, size: int, taken: set[Key]) -> None:
-        samples = self._missing.get(answer.key, set())
-        if answer.sample not in samples or answer.error is not None or not _is_whole(answer):
+    def _take(self, answer: Answer, size: int, taken: dict[Key, Key]) -> None:
+        """Its key is another one where the source is called otherwise there."""
+        keys = [key for key in self._missing.get(answer.request, ()) if key[1] == answer.sample]
+        if not keys or answer.error is not None or not _is_whole(answer):
             return
-        samples.discard(answer.sample)
-        if not samples:
-            del self._missing[answer.key]
-        taken.add((answer.key, answer.sample))
-        self._batch.answers.append(answer)
+        key = answer.key, answer.sample
+        ours = key if key in keys else keys[0]
+        self._missing[answer.request].remove(ours)
+        if not self._missing[answer.request]:
+            del self._missing[answer.request]
+        taken[key] = ours
+        self._batch.answers.append(replace(answer, key=ours[0]))
         self._batch.size += size
         self._in_vain = 0
 
-    def _believe(self, verdict: dict[str, Any], size: int, taken: set[Key]) -> None:
-        key = (verdict["key"], verdict["sample"])
-        if key not in taken:
+    def _believe(self, verdict: dict[str, Any], size: int, taken: dict[Key, Key]) -> None:
+        # The first one counts, as it did there.
+        ours = taken.pop((verdict["key"], verdict["sample"]), None)
+        if ours is None:
             return
-        taken.discard(key)  # the first one counts, as it did there
         reason, detail = verdict["reason"], verdict["detail"]
-        if verdict["judging"] == self._judging(key) and isinstance(reason, str | None) and isinstance(detail, str):
-            self._batch.verdicts[key] = (reason, detail)
+        if verdict["judging"] == self._judging(ours) and isinstance(reason, str | None) and isinstance(detail, str):
+            self._batch.verdicts[ours] = (reason, detail, verdict["judging"])
             self._batch.size += size
 
     def _cannot_read(self, curation: Output, error: Exception) -> None:
@@ -248,6 +249,6 @@ def _open(curation: Output, name: str) -> IO[bytes]:
 
 def _is_whole(answer: Answer) -> bool:
     """Whether the fields are of their types; our own journal's are, by whoever wrote it."""
-    texts = (answer.key, answer.content, answer.reasoning, answer.finish, answer.model)
+    texts = (answer.key, answer.content, answer.reasoning, answer.finish, answer.model, answer.request)
     counts = (answer.sample, answer.prompt_tokens, answer.completion_tokens, answer.requests)
     return all(isinstance(text, str) for text in texts) and all(type(count) is int for count in counts)
