@@ -44,11 +44,13 @@ class Stage:
     attempt: int = 1
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    fingerprint: str = "9c" * 32
+    root: Path | None = None
 
     @property
     def output(self) -> Path:
         """The stage's output folder."""
-        return self.folder / "artifacts/team/curate" / ("9c" * 32)
+        return (self.root or self.folder / "artifacts") / "team/curate" / self.fingerprint
 
     @property
     def config(self) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class Stage:
             "apiVersion": "distillrun.dev/stage/v1",
             "stage": "curate",
             "run": {"namespace": "team", "name": "test", "uid": "3f"},
-            "fingerprint": "9c" * 32,
+            "fingerprint": self.fingerprint,
             "attempt": self.attempt,
             "output": self.output.as_uri(),
             "curate": self.block,
