@@ -191,7 +191,7 @@ class _Others:
             first = file.readline(1 << 16)
         try:
             document = json.loads(first)
-            return document["kind"] == "opened" and self._asking in document["asking"]
+            return bool(document["kind"] == "opened" and self._asking in document["asking"])
         except (ValueError, KeyError, TypeError):
             return False  # torn, or of a version that did not say how it asks
 
