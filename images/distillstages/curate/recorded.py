@@ -62,7 +62,9 @@ def _judge() -> str:
     not hold any more is not."""
     package = Path(distillstages.__file__).parent
     files = [path for folder in ("common", "curate") for path in sorted((package / folder).rglob("*.py"))]
-    return _digest([metadata.version("math-verify"), *(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)])
+    return _digest(
+        [metadata.version("math-verify"), *(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)]
+    )
 
 
 def _digest(what: Any) -> str:
@@ -122,9 +124,7 @@ class _Batch:
 class _Others:
     """The journals of other curations, read once for the answers that are `missing`. Nothing is raised for them."""
 
-    def __init__(
-        self, output: Output, asking: str, missing: Mapping[Key, str], judging: Callable[[Key], str]
-    ) -> None:
+    def __init__(self, output: Output, asking: str, missing: Mapping[Key, str], judging: Callable[[Key], str]) -> None:
         self._output = output
         self._asking = asking
         self._judging = judging

@@ -39,7 +39,8 @@ def answer(number: int, sample: int = 0, **changes: Any) -> Answer:
         "completion_tokens": 7,
         "request": request_of(number),
     }
-    return Answer(*key_of(number, sample), **{**fields, **changes})
+    key, _ = key_of(number)
+    return Answer(**{"key": key, "sample": sample, **fields, **changes})
 
 
 class Curations:
@@ -96,7 +97,9 @@ def contents(curations: Curations, letter: str) -> dict[str, bytes]:
 
 
 def test_answers_and_verdicts_are_copied_and_the_other_curation_is_only_read(curations: Curations) -> None:
-    asyncio.run(curations.record("a", [answer(n) for n in range(4)], {key_of(0): RIGHT, key_of(1): ("Wrong", "1", "judge")}))
+    asyncio.run(
+        curations.record("a", [answer(n) for n in range(4)], {key_of(0): RIGHT, key_of(1): ("Wrong", "1", "judge")})
+    )
     before = contents(curations, "a")
     journal = curations.has("b", range(2, 6))
     assert set(journal.entries) == {key_of(2), key_of(3)}
@@ -183,7 +186,9 @@ def test_a_source_of_another_name_asks_the_same(curations: Curations) -> None:
 
 def test_two_questions_of_the_same_words_take_an_answer_each(curations: Curations) -> None:
     same = request_of(7)
-    asyncio.run(curations.record("a", [answer(1, request=same, content="one"), answer(0, request=same, content="zero")]))
+    asyncio.run(
+        curations.record("a", [answer(1, request=same, content="one"), answer(0, request=same, content="zero")])
+    )
 
     async def begin() -> Journal:
         journal = await Journal.open(curations.output("b"), [ALIKE])
