@@ -6,6 +6,7 @@ PYTHONPATH=operator:images python hack/bench/curate.py
   the text) on a part of the questions, with the same removals.
 - Near duplicates, beside the comparison of each pair on a part.
 - S1's selection of 1,000.
+- Answers of 20 kB to all of them, taken over from another curation among 2,000 (2.5 GB in TMPDIR).
 
 The questions are made up: 20 to 120 words, some of them frequent; a few taken from a benchmark, a few nearly
 repeated. Each filter runs in a process of its own, so that its peak of memory is its own. Times are CPU seconds.
@@ -13,11 +14,13 @@ repeated. Each filter runs in a process of its own, so that its peak of memory i
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import random
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,14 +29,20 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "images")]
 
+from distillstages.common.artifacts import Output  # noqa: E402
+from distillstages.curate import recorded  # noqa: E402
 from distillstages.curate.decontaminate import WORDS, Benchmarks  # noqa: E402
 from distillstages.curate.deduplicate import RUN, near  # noqa: E402
+from distillstages.curate.journal import Journal  # noqa: E402
+from distillstages.curate.records import Answer  # noqa: E402
 from distillstages.curate.select import Candidate, select  # noqa: E402
 
 ROWS = 60_000
 PART = 300
 BENCHMARKS = {"aime24": 30, "math500": 500, "gpqa": 198, "gsm8k": 1319, "livecodebench": 511}
 NEAR = 0.8
+CURATIONS = 2000
+ANSWER_BYTES = 20_000
 
 
 def text(rng: random.Random) -> list[str]:
@@ -111,6 +120,43 @@ def choose() -> dict[str, Any]:
     return {"seconds": time.process_time() - started, "chosen": len(chosen)}
 
 
+def take_over() -> dict[str, Any]:
+    """Answers and verdicts of one that asked alike, while the others asked otherwise."""
+
+    def line(document: dict[str, Any]) -> bytes:
+        return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+
+    def record(place: Path, asking: str, number: int) -> None:
+        folder = place / f"{number:064x}/.partial"
+        folder.mkdir(parents=True)
+        with (folder / "answers-000001-0001.jsonl").open("wb") as file:
+            file.write(line({"kind": "opened", "run": "other", "asking": [asking]}))
+            for n in range(ROWS if asking == "alike" else 1):
+                answer = Answer(f"{n:032x}", 0, "x" * ANSWER_BYTES, prompt_tokens=1, request=f"{n:032x}")
+                file.write(line(answer.as_dict()))
+                verdict = {"key": answer.key, "sample": 0, "reason": None, "detail": "equal", "judging": "judge"}
+                file.write(line({"kind": "verdict", **verdict}))
+
+    async def work(output: Output) -> int:
+        journal = await Journal.open(output, ["alike"])
+        requests = {(f"{n:032x}", 0): f"{n:032x}" for n in range(ROWS)}
+        await recorded.take_over(
+            journal, output, "alike", requests, judging=lambda key: "judge", stopping=asyncio.Event()
+        )
+        await journal.close()
+        return sum(entry.verdict is not None for entry in journal.entries.values())
+
+    with tempfile.TemporaryDirectory() as root:
+        for number in range(1, CURATIONS):
+            record(Path(root), "alike" if number == CURATIONS // 2 else "otherwise", number)
+        own = Path(root) / ("f" * 64)
+        output = Output(own.as_uri(), stage="curate", fingerprint=own.name, attempt=1)
+        started, wall = time.process_time(), time.monotonic()
+        taken = asyncio.run(work(output))
+        assert taken == ROWS
+        return {"seconds": time.process_time() - started, "wall_seconds": time.monotonic() - wall, "answers": taken}
+
+
 def alone(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What it found, and `megabytes` at its peak, out of a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -127,7 +173,7 @@ def measured(work: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], int]:
 
 def main() -> None:
     """Each filter, then one line."""
-    clean, once, chosen = alone(decontaminate), alone(deduplicate), alone(choose)
+    clean, once, chosen, taken = alone(decontaminate), alone(deduplicate), alone(choose), alone(take_over)
     line = {
         "bench": "curate",
         "rows": ROWS,
@@ -136,6 +182,7 @@ def main() -> None:
         **{f"deduplicate_{k}": v for k, v in once.items()},
         "deduplicate_ratio_to_naive": round(once["naive_seconds"] / once["seconds"], 1),
         **{f"select_{k}": v for k, v in chosen.items()},
+        **{f"take_over_{k}": v for k, v in taken.items()},
     }
     print(json.dumps(line))
 

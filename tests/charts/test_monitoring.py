@@ -151,6 +151,10 @@ CASES: dict[str, tuple[str, str]] = {
         'distillrun_run_budget_used_ratio{namespace="team",run="s1"} 0+0.01x99',
         'distillrun_run_budget_used_ratio{namespace="team",run="s1"} 0.5x99',
     ),
+    "DistillRunServingNearMaxCost": (
+        'distillrun_run_max_cost_used_ratio{namespace="team",run="s1",instance="a"} 0+0.01x99',
+        'distillrun_run_max_cost_used_ratio{namespace="team",run="s1",instance="a"} 0.79x99',
+    ),
     "DistillRunManyPreemptions": (
         'distillrun_preemptions_total{namespace="team",stage="train"} 0+0.1x99',
         'distillrun_preemptions_total{namespace="team",stage="train"} 0+0.02x99',

@@ -91,6 +91,13 @@ def test_questions_that_were_asked_twice_are_reported_when_there_are_any(page: P
     assert "duplicate questions left out" in page(report(read(run), runs.NOW))
 
 
+def test_answers_of_earlier_curations_are_reported_when_there_are_any(page: Page) -> None:
+    run = runs.served()
+    assert "earlier curations" not in page(report(read(run), runs.NOW))
+    run["status"]["stages"][0] = {**runs.CURATED, "results": {**runs.CURATED["results"], "reusedAnswers": "3600"}}
+    assert "answers of earlier curations 3,600" in rows(page(report(read(run), runs.NOW)))
+
+
 def test_what_was_reused_expected_and_allowed_is_reported(page: Page) -> None:
     told = rows(page(report(read(runs.held()), runs.NOW), width=200))
     assert "curate Reused 1 0:00 0 USD" in told

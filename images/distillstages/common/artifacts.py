@@ -231,7 +231,7 @@ class Output:
     def claim(self) -> None:
         """Say that this attempt works here. Raises Temporary SupersededAttempt when a newer one of our run does."""
         token = self.fence.claim()
-        for name in self._folders(PARTIAL):
+        for name in self.folders(PARTIAL):
             number = name.removeprefix(_STAGED)
             if name.startswith(_STAGED) and number.isdigit() and int(number) < token:
                 self.remove(f"{PARTIAL}/{name}")
@@ -310,14 +310,14 @@ class Output:
                 return True
             return bool(self._fs.exists(f"{self._base}/{target}"))
 
-    def _folders(self, path: str) -> Sequence[str]:
-        """Names of the folders directly in a folder."""
+    def folders(self, path: str = "") -> Sequence[str]:
+        """Names of the folders directly in a folder, in no order; [] when there is no such folder."""
         if self._root is not None:
             folder = self._root / path
             return [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
         self._fs.invalidate_cache()
         try:
-            entries = self._fs.ls(f"{self._base}/{path}", detail=True)
+            entries = self._fs.ls(f"{self._base}/{path}".rstrip("/"), detail=True)
         except FileNotFoundError:
             return []
         return [e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory"]

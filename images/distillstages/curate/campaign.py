@@ -14,9 +14,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from distillstages.common import logs, reasons
+from distillstages.common.artifacts import Output
 from distillstages.common.blocks import Generate
 from distillstages.common.blocks import Teacher as Endpoint
 from distillstages.common.exit import ConfigFault, Temporary
+from distillstages.curate import recorded, request
 from distillstages.curate.backoff import Backoff
 from distillstages.curate.journal import Journal, Key
 from distillstages.curate.pace import Pacer, Paused
@@ -62,6 +64,7 @@ class AskedModel:
         self,
         endpoint: Endpoint,
         journal: Journal,
+        output: Output,
         stopping: asyncio.Event,
         *,
         key: str | None,
@@ -70,6 +73,7 @@ class AskedModel:
     ) -> None:
         self.endpoint = endpoint
         self.journal = journal
+        self.output = output
         self.stopping = stopping
         self.role = role
         self.backoff = backoff
@@ -97,6 +101,8 @@ class Campaign:
         text: Callable[[Key], str],
         judge: Judge,
         progressed: Callable[[], None] = lambda: None,
+        *,
+        judging: Callable[[Key], str] = lambda key: "",
     ) -> None:
         self._model = model
         self._generate = generate
@@ -104,17 +110,25 @@ class Campaign:
         self._text = text
         self._judge = judge
         self._progressed = progressed
-        entries = model.journal.entries
-        known = [entries[key] for key in keys if key in entries]
+        self._judging = judging
         self.wanted = len(keys)
+        self.recorded = 0
+        self.tally: Counter[str | None] = Counter()
+        """Verdicts by reason, None for those that are as they should be."""
+        self._count()
+
+    def _count(self) -> None:
+        """What the journal holds already."""
+        entries = self._model.journal.entries
+        known = [entries[key] for key in self._keys if key in entries]
         self.recorded = len(known)
         self.tally = Counter(entry.verdict[0] for entry in known if entry.verdict is not None)
-        """Verdicts by reason, None for those that are as they should be."""
 
     async def run(self) -> Temporary | None:
         """Ask and judge what is missing. Returns why the rest has to wait for another day; None when nothing is left to
         ask, or the process was told to stop. Raises StageError."""
         model, entries = self._model, self._model.journal.entries
+        await self._take_over()
         missing = iter([key for key in self._keys if key not in entries])
         unjudged = [key for key in self._keys if key in entries and entries[key].verdict is None]
         self._progressed()
@@ -143,6 +157,21 @@ class Campaign:
             return None
         return model.pacer.postponed(client.who(), self.wanted - self.recorded)
 
+    async def _take_over(self) -> None:
+        """Begin with what other curations have been answered."""
+        model, generate = self._model, self._generate
+        requests = {key: request.identity(model.endpoint, generate, self._text(key)) for key in self._keys}
+
+        def took(answers: int) -> None:
+            self.recorded += answers
+            self._progressed()
+
+        asking = request.identity(model.endpoint, generate)
+        await recorded.take_over(
+            model.journal, model.output, asking, requests, judging=self._judging, stopping=model.stopping, took=took
+        )
+        self._count()
+
     async def _ask(self, client: Teacher, missing: Iterator[Key], queue: asyncio.Queue[Key]) -> None:
         for key in missing:
             if self._model.stopping.is_set():
@@ -165,7 +194,7 @@ class Campaign:
         while True:
             key = await queue.get()
             reason, detail = await self._judge(self._model.journal.read(key))
-            await self._model.journal.judge(key, reason, detail)
+            await self._model.journal.judge(key, reason, detail, self._judging(key))
             self.tally[reason] += 1
             self._progressed()
             queue.task_done()

@@ -15,7 +15,7 @@ from distillstages.common.grading import Grader
 from distillstages.common.progress import Progress
 from distillstages.common.sources import Question
 from distillstages.common.worker import Context
-from distillstages.curate import difficulty, domains, pool, rewrite, scores
+from distillstages.curate import difficulty, domains, pool, recorded, request, rewrite, scores
 from distillstages.curate.backoff import Backoff
 from distillstages.curate.campaign import AskedModel, Campaign, Judge, Verdict, api_key, question_key
 from distillstages.curate.funnel import gauge
@@ -28,6 +28,11 @@ _log = logging.getLogger("distillstages.curate")
 _CLAIM_SECONDS: Final = 15.0
 _DRAIN_SECONDS: Final = 20.0
 _TRACES: Final = "traces"
+
+
+def _of_nobody_else(key: Key) -> str:
+    """Verdicts that are no other curation's: they are cheap."""
+    return ""
 
 
 class Curation:
@@ -59,10 +64,13 @@ class Curation:
         journals: dict[str, Journal] = {}
         try:
             for name, endpoint in self.config.endpoints.items():
-                journals[name] = await Journal.open(self.output, "" if roles[name] == "teacher" else name)
+                is_teacher = roles[name] == "teacher"
+                asking = [request.identity(endpoint, generate) for generate in self._ways_to_ask(name)]
+                journals[name] = await Journal.open(self.output, asking, model="" if is_teacher else name)
                 self.models[name] = AskedModel(
                     endpoint,
                     journals[name],
+                    self.output,
                     self.stopping,
                     key=api_keys[name],
                     role=roles[name],
@@ -92,6 +100,18 @@ class Curation:
         if config.rewrite is not None:
             planned[rewrite.STEP] = planned[_TRACES]
         return planned
+
+    def _ways_to_ask(self, name: str) -> list[Generate]:
+        """How the steps ask a model."""
+        config = self.config
+        ways = [config.generate] if name == self.teacher.name else []
+        if config.difficulty is not None and name in config.difficulty.models:
+            ways.append(difficulty.generate(config.difficulty))
+        if config.domains is not None and name == config.domains.model:
+            ways.append(domains.generate(config.domains))
+        if config.rewrite is not None and name == config.rewrite.model:
+            ways.append(rewrite.generate(config.rewrite))
+        return ways
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -172,7 +192,8 @@ class Curation:
         self, step: str, model: str, generate: Generate, keys: Sequence[Key], text: Callable[[Key], str], judge: Judge
     ) -> None:
         """One campaign to its end. Raises StageError when there is more to ask than may be asked now."""
-        campaign = Campaign(self.models[model], generate, keys, text, judge, self._show)
+        judging = self._judging if step == _TRACES else _of_nobody_else
+        campaign = Campaign(self.models[model], generate, keys, text, judge, self._show, judging=judging)
         self.campaigns[step] = campaign
         self.planned[step] = campaign.wanted
         postponed = await campaign.run()
@@ -180,6 +201,11 @@ class Curation:
             raise self._stopped()
         if postponed is not None:
             raise postponed
+
+    def _judging(self, key: Key) -> str:
+        """What a verdict on a trace depends on."""
+        marks = self.config.generate.reasoning_delimiters
+        return recorded.judging(self.config.verify, self.by_key[key[0]], marks)
 
     def _keys(self) -> list[Key]:
         return [(q.key, s) for q in self.pool.questions for s in range(self.config.generate.samples)]

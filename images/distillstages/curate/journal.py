@@ -3,8 +3,9 @@
 Append-only JSON lines in `.partial/answers-<claim>-<n>.jsonl` (of a model besides the teacher
 `answers.<model>.<claim>-<n>.jsonl`), one file a process, each answer (and later its verdict) one line. `append` returns
 after fsync; what waits meanwhile is written together, so one fsync serves many answers. A third kind of line reserves
-requests of a day's limit (pace.py), and the first line says which run writes. A process that is killed loses what had
-not been written, which is exactly what was in flight. A torn last line is skipped when read; nobody appends to another
+requests of a day's limit (pace.py), and the first line says which run writes and how the model is asked, by which
+another curation knows whether these answers are its own, too (recorded.py). A process that is killed loses what had not
+been written, which is exactly what was in flight. A torn last line is skipped when read; nobody appends to another
 process's file.
 
 In an object store the same lines are objects `answers-<claim>-<n>-<part>.jsonl`, one a group; a scratch file on the
@@ -18,8 +19,9 @@ import contextlib
 import json
 import logging
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +35,11 @@ _log = logging.getLogger("distillstages.journal")
 _GROUP: Final = 1000
 _PUT_TRIES: Final = 4
 
+_NAME: Final = re.compile(r"(answers(?:-|\.[^.]+\.)\d+-\d+)(?:-\d+)?\.jsonl")
+
 Key = tuple[str, int]
+Judged = tuple[str | None, str, str]
+"""A verdict: reason (None: accepted), detail, and what identifies its judge ("": unknown)."""
 
 
 @dataclass(slots=True)
@@ -63,6 +69,8 @@ class Journal:
         self._stem = ""
         self.entries: dict[Key, Entry] = {}
         self.successes = 0
+        self.reused = 0
+        """Answers that were taken over from other curations."""
         self.requests = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
@@ -78,13 +86,13 @@ class Journal:
         """What they reserved of the days' limits: until when (seconds since 1970), requests."""
 
     @classmethod
-    async def open(cls, output: Output, model: str = "") -> Journal:
-        """Read what is there and be ready to append; `model` names whose answers, "" the teacher's. Raises
-        StageError."""
+    async def open(cls, output: Output, asking: Sequence[str] = (), *, model: str = "") -> Journal:
+        """Read what is there and be ready to append; `asking` identifies how the model is asked (request.py), for
+        other curations; `model` names whose answers, "" the teacher's. Raises StageError."""
         journal = cls(output, model)
         await asyncio.to_thread(journal._load)
         journal._writer = asyncio.create_task(journal._write_forever(), name="journal")
-        await journal._append({"kind": "opened", "run": output.run})
+        await journal._append({"kind": "opened", "run": output.run, "asking": list(asking)})
         return journal
 
     async def append(self, answer: Answer) -> None:
@@ -92,9 +100,18 @@ class Journal:
         offset, length = await self._append(answer.as_dict())
         self._enter(answer, Entry(self._own, offset, length))
 
-    async def judge(self, key: Key, reason: str | None, detail: str) -> None:
-        """Record the verdict on an answer."""
-        await self._append({"kind": "verdict", "key": key[0], "sample": key[1], "reason": reason, "detail": detail})
+    async def take_over(self, answers: Sequence[Answer], verdicts: Mapping[Key, Judged]) -> None:
+        """Record answers to keys that have none, and verdicts on them or on earlier ones, which another curation has
+        recorded; all that is given is written together. Raises StageError."""
+        places = await asyncio.gather(*(self._append({**each.as_dict(), "reused": True}) for each in answers))
+        for answer, (offset, length) in zip(answers, places, strict=True):
+            self._enter(answer, Entry(self._own, offset, length), reused=True)
+        await asyncio.gather(*(self.judge(key, *verdict) for key, verdict in verdicts.items()))
+
+    async def judge(self, key: Key, reason: str | None, detail: str, judging: str = "") -> None:
+        """Record the verdict on an answer; `judging` identifies the judge, for other curations."""
+        verdict = {"reason": reason, "detail": detail, "judging": judging}
+        await self._append({"kind": "verdict", "key": key[0], "sample": key[1], **verdict})
         self.entries[key].verdict = (reason, detail)
 
     async def reserve(self, until: float, requests: int) -> None:
@@ -125,17 +142,18 @@ class Journal:
         self._queue.put_nowait((line, future))
         return await future, len(line)
 
-    def _enter(self, answer: Answer, entry: Entry) -> None:
+    def _enter(self, answer: Answer, entry: Entry, *, reused: bool = False) -> None:
         """The first answer to a question counts: files are read in the order of their names."""
         key = (answer.key, answer.sample)
         self.requests += answer.requests
         self.prompt_tokens += answer.prompt_tokens
         self.completion_tokens += answer.completion_tokens
-        if not self._of_other_run:
+        if not (reused or self._of_other_run):
             self.paid_prompt_tokens += answer.prompt_tokens
             self.paid_completion_tokens += answer.completion_tokens
         if answer.error is None:
             self.successes += 1
+        self.reused += reused and key not in self.entries
         self.entries.setdefault(key, entry)
 
     async def _write_forever(self) -> None:
@@ -193,7 +211,7 @@ class Journal:
                     raise Temporary(message[:500]) from error
 
     def _load(self) -> None:
-        names = [n for n in self._output.list(PARTIAL) if n.startswith(self._prefix) and n.endswith(".jsonl")]
+        names = [name for name in parts(self._output) if name.startswith(self._prefix)]
         # The claim's number, which two runs' first attempts do not share; an attempt's where nobody has claimed.
         writer = self._output.token or self._output.attempt
         number = 1 + max([_number(n.removeprefix(self._prefix), writer) for n in names], default=0)
@@ -244,7 +262,8 @@ class Journal:
             try:
                 document: dict[str, Any] = json.loads(line if line.endswith(b"\n") else b"{}")
                 if document["kind"] == "answer":
-                    self._enter(Answer.from_dict(document), Entry(index, offset, len(line)))
+                    entry = Entry(index, offset, len(line))
+                    self._enter(Answer.from_dict(document), entry, reused=document.get("reused") is True)
                 elif document["kind"] == "opened":
                     self._of_other_run = document["run"] not in ("", self._output.run)
                 elif document["kind"] == "reserved":
@@ -255,6 +274,17 @@ class Journal:
             except (ValueError, KeyError, TypeError):
                 # A torn line of a process that was killed, or a verdict on one.
                 self.skipped_lines += 1
+
+
+def parts(output: Output) -> list[str]:
+    """Names of all files of all journals of a curation, sorted."""
+    return [name for name in output.list(PARTIAL) if _NAME.fullmatch(name)]
+
+
+def journal_of(part: str) -> str:
+    """The journal that a file belongs to: in an object store several do."""
+    found = _NAME.fullmatch(part)
+    return found[1] if found else part
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

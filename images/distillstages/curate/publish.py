@@ -99,6 +99,7 @@ class Publication:
             "duplicates": self.funnel.removed(reasons.DUPLICATE),
             "contaminated": self.funnel.removed(reasons.CONTAMINATED),
             "requests": self.journal.requests,
+            "reusedAnswers": sum(journal.reused for journal in self.journals.values()),
             "promptTokens": self.journal.prompt_tokens,
             "completionTokens": self.journal.completion_tokens,
             **({"datasetTokens": tokens} if tokens else {}),

@@ -14,7 +14,8 @@ from distillstages.common.traceformat import Trace
 class Answer:
     """One answer of the teacher to sample number `sample` of the question `key`, as it came.
 
-    `error` is (reason, detail) when no usable answer was to be had; `requests` counts the requests it took."""
+    `error` is (reason, detail) when no usable answer was to be had; `requests` counts the requests it took, `request`
+    identifies what they said (request.py; "" in journals of versions before)."""
 
     key: str
     sample: int
@@ -26,15 +27,17 @@ class Answer:
     requests: int = 1
     model: str = ""
     error: tuple[str, str] | None = None
+    request: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {"kind": "answer", **asdict(self)}
+        """As a JSON object, which begins with what one looks for first."""
+        return {"kind": "answer", "request": self.request, **asdict(self)}
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Answer:
         """The inverse of `as_dict`. Raises KeyError, TypeError."""
-        fields = {name: document[name] for name in cls.__slots__}
+        fields = {name: document[name] for name in cls.__slots__ if name != "request"}
+        fields["request"] = document.get("request", "")
         fields["error"] = tuple(fields["error"]) if fields["error"] else None
         return cls(**fields)
 

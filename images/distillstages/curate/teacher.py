@@ -15,7 +15,7 @@ import asyncio
 import datetime
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,6 +24,7 @@ from distillstages.common import logs, reasons
 from distillstages.common.blocks import Generate
 from distillstages.common.blocks import Teacher as TeacherConfig
 from distillstages.common.exit import ConfigFault, Temporary
+from distillstages.curate import request
 from distillstages.curate.backoff import Backoff, retry_after
 from distillstages.curate.pace import Pacer
 from distillstages.curate.records import Answer
@@ -65,7 +66,7 @@ class Teacher:
         self._remaining = remaining
         self._resume_at = 0.0
         self._told_to_wait = 0
-        self._length_field = "max_tokens"
+        self._length_field = request.LENGTH
         self._url = config.url.rstrip("/") + "/chat/completions"
         self._place = _place(config, role)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -106,6 +107,7 @@ class Teacher:
                     reply.completion_tokens,
                     requests,
                     reply.model,
+                    request=request.identity(self.config, self.generate, question),
                 )
             if reply.kind == "changed":
                 continue
@@ -150,15 +152,16 @@ class Teacher:
     async def _request(self, question: str) -> Reply | Failure:
         self.in_flight += 1
         client = self._idle.pop() if self._idle else self._connect()
+        said = request.body(self.config, self.generate, question, self._length_field)
         try:
             async with asyncio.timeout(self.config.request_timeout_seconds):
-                async with client.stream("POST", self._url, json=self._body(question)) as response:
-                    body = bytearray()
+                async with client.stream("POST", self._url, json=said) as response:
+                    heard = bytearray()
                     async for chunk in response.aiter_bytes():
-                        body += chunk
-                        if len(body) > _MAX_BODY_BYTES:
+                        heard += chunk
+                        if len(heard) > _MAX_BODY_BYTES:
                             return Failure("garbage", f"an answer of more than {_MAX_BODY_BYTES >> 20} MiB")
-            return self._judge(response, bytes(body))
+            return self._judge(response, bytes(heard))
         except TimeoutError:
             return Failure("timeout", f"no complete answer within {self.config.request_timeout_seconds:g} s")
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
@@ -180,18 +183,6 @@ class Teacher:
         self._clients.append(client)
         return client
 
-    def _body(self, question: str) -> dict[str, Any]:
-        messages = [{"role": "user", "content": question}]
-        if self.generate.system_prompt:
-            messages.insert(0, {"role": "system", "content": self.generate.system_prompt})
-        return {
-            "model": self.config.model,
-            "messages": messages,
-            "temperature": self.generate.temperature,
-            "top_p": self.generate.top_p,
-            self._length_field: self.generate.max_tokens,
-        }
-
     def _most_tokens(self, question: str) -> int:
         """No token stands for less than a byte."""
         text = question + (self.generate.system_prompt or "")
@@ -211,7 +202,7 @@ class Teacher:
             return Failure("limited", said, wait)
         if status >= 500 or status in (408, 409, 425):
             return Failure("server", said, wait)
-        if status == 400 and "max_completion_tokens" in problem.message and self._length_field == "max_tokens":
+        if status == 400 and "max_completion_tokens" in problem.message and self._length_field == request.LENGTH:
             self._length_field = "max_completion_tokens"  # OpenAI's newer models know only this name
             return Failure("changed", said)
         if status == 404 or 300 <= status < 400 or problem.is_about_model:

@@ -76,6 +76,8 @@ def _traces(stage: StageView) -> Table:
     table.add_row("rejected", count(stage.results.get("rejected")))
     for reason, traces in rejections(stage).items():
         table.add_row(f"  {escape(reason)}", count(traces))
+    if (stage.results.get("reusedAnswers") or "0") != "0":
+        table.add_row("answers of earlier curations", count(stage.results["reusedAnswers"]))
     if (stage.results.get("duplicates") or "0") != "0":
         table.add_row("duplicate questions left out", count(stage.results["duplicates"]))
     return table

@@ -208,11 +208,12 @@ def _active(context: Context, stage: Stage, job: Job, pods: list[Pod]) -> Step:
         None,
     )
     step = Step(stage, requeue=[_look(context, stage)] if any(pod.scheduled for pod in pods) else [])
+    lost = trouble.lost_node(pods, context.now)
     for verdict in (
-        trouble.lost_node(pods, context.now),
+        lost,
         trouble.blocked(pods, expected, wait, context.spec.start_timeout_seconds, context.now),
         trouble.stalled(stage, pods, scrape, context.spec.train.stall_timeout_seconds, context.now)
-        if stage.name == "train"
+        if stage.name == "train" and lost is None  # the others stand still since they wait for its pod
         else None,
     ):
         if isinstance(verdict, Outcome):

@@ -2,7 +2,7 @@
 
 What only changes speed, place or patience (pods, concurrency, time-outs, checkpoint spacing, secrets' names) is left
 out: changing it must not throw away a dataset that cost money. `outputVersion` is raised by hand when a stage's output
-changes its meaning.
+changes its meaning; answers that curations take over from each other have a number of their own (curate/request.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Why an attempt ended: one outcome out of all its pods' endings (docs/stages.md, "Exit codes").
 
-Precedence: disruption > out of memory > usage, data, configuration > temporary > fault > lost node. A rank that
-reports a lost peer is never the cause, nor is one that was told to stop because another had failed. A pod that still
-says nothing after its grace period is on a node that does not answer: a living kubelet would have ended it.
+Precedence: disruption > out of memory > usage, data, configuration > temporary > fault > lost node > stall. A rank
+that reports a lost peer is never the cause, nor is one that was told to stop because another had failed. A pod that
+still says nothing after its grace period is on a node that does not answer: a living kubelet would have ended it. Ranks
+that stood still beside such a pod waited for it.
 """
 
 from __future__ import annotations
@@ -125,11 +126,11 @@ def _verdict(pod: Pod) -> tuple[int, Outcome]:
     end = pod.end
     if pod.disrupted:
         where = f" on node {pod.node}" if pod.node else ""
-        return 7, Outcome("Disrupted", reasons.DISRUPTED, f"pod {pod.name}{where} was disrupted: {pod.disrupted}")
+        return 8, Outcome("Disrupted", reasons.DISRUPTED, f"pod {pod.name}{where} was disrupted: {pod.disrupted}")
     if end is None:
         if pod.node and pod.phase == "Running":
             said = f"pod {pod.name} ended without a word: node {pod.node} does not answer"
-            return 2, Outcome("Disrupted", reasons.NODE_LOST, said)
+            return 3, Outcome("Disrupted", reasons.NODE_LOST, said)
         return 0, Outcome("Fault", reasons.FAULT, "")
     message = parse(end.message)
     said = message.message or f"pod {pod.name} ended with exit code {end.exit_code} and no message"
@@ -137,11 +138,11 @@ def _verdict(pod: Pod) -> tuple[int, Outcome]:
     if end.reason == "OOMKilled" or reason == reasons.OUT_OF_MEMORY:
         if not message.message:
             said = f"pod {pod.name} was killed for want of memory: raise the stage's pod.resources.limits.memory"
-        return 6, Outcome("Permanent", reasons.OUT_OF_MEMORY, said)
+        return 7, Outcome("Permanent", reasons.OUT_OF_MEMORY, said)
     if end.exit_code in PERMANENT:
-        return 5, Outcome("Permanent", reason or reasons.FAULT, said)
+        return 6, Outcome("Permanent", reason or reasons.FAULT, said)
     if end.exit_code == TEMPORARY:
-        return 4, Outcome("Temporary", reason or "Temporary", said, retry_after=message.retry_after or DEFAULT_WAIT)
+        return 5, Outcome("Temporary", reason or "Temporary", said, retry_after=message.retry_after or DEFAULT_WAIT)
     if end.exit_code == PEER_LOST:
         return 0, Outcome("Fault", reasons.PEER_LOST, f"pod {pod.name} lost a peer that left no message")
     if end.exit_code in KILLED_BY_SIGNAL:
@@ -150,4 +151,4 @@ def _verdict(pod: Pod) -> tuple[int, Outcome]:
         return 1, Outcome("Fault", reason or reasons.KILLED, f"pod {pod.name} was killed (exit code {end.exit_code})")
     if end.exit_code == 0:
         return -1, Outcome("Fault", reasons.FAULT, "")
-    return 3, Outcome("Fault", reason or reasons.FAULT, said)
+    return 2 if reason == reasons.STALLED_STAGE else 4, Outcome("Fault", reason or reasons.FAULT, said)

@@ -45,11 +45,13 @@ class Stage:
     environment: dict[str, str] = field(default_factory=dict)
     mirror: str | None = None
     process: subprocess.Popen[bytes] | None = None
+    fingerprint: str = "9c" * 32
+    root: Path | None = None
 
     @property
     def output(self) -> Path:
         """The stage's output folder."""
-        return self.folder / "artifacts/team/curate" / ("9c" * 32)
+        return (self.root or self.folder / "artifacts") / "team/curate" / self.fingerprint
 
     @property
     def config(self) -> dict[str, Any]:
@@ -58,7 +60,7 @@ class Stage:
             "apiVersion": "distillrun.dev/stage/v1",
             "stage": "curate",
             "run": {"namespace": "team", "name": "test", "uid": "3f"},
-            "fingerprint": "9c" * 32,
+            "fingerprint": self.fingerprint,
             "attempt": self.attempt,
             "output": self.output.as_uri(),
             "mirror": self.mirror,

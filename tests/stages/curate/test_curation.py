@@ -38,6 +38,7 @@ def test_every_trace_is_accepted_or_rejected_with_a_reason(make_stage: Any) -> N
         "rejectedByReason": {"Malformed": 2, "NoAnswer": 1, "Truncated": 1, "WrongAnswer": 1},
         "duplicates": 0,
         "requests": 12,
+        "reusedAnswers": 0,
         "promptTokens": 36,
         "completionTokens": 84,
         "paid": {"t": {"promptTokens": 36, "completionTokens": 84}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import secrets
@@ -21,6 +22,9 @@ import pytest
 
 from distillstages.common.artifacts import Output
 from distillstages.common.exit import Temporary
+from distillstages.curate import recorded
+from distillstages.curate.journal import Journal
+from distillstages.curate.records import Answer
 from tests.stages.curate.conftest import Stage, additions
 from tests.stages.curate.fake_teacher import FakeTeacher, Raw, add, completion, solve
 from tests.stages.curate.test_killed import until
@@ -225,7 +229,7 @@ def test_in_an_object_store_too_one_that_was_stopped_after_it_had_asked_publishe
     assert result is not None
     assert result.numbers == {"by": 2}
     assert found.read("dataset/part-00000.parquet") == found.read("sample.md") == b"of attempt 2"
-    assert found._folders(".partial") == [], "neither attempt's preparations are left"
+    assert found.folders(".partial") == [], "neither attempt's preparations are left"
 
 
 def test_of_two_who_create_the_same_object_the_store_tells_one_no(folder_in_store: str) -> None:
@@ -251,3 +255,35 @@ def test_a_store_without_conditional_writes_is_asked_first(
     assert output.create("ledger/00000001.json", b"1")
     assert not output.create("ledger/00000001.json", b"2")
     assert output.read("ledger/00000001.json") == b"1"
+
+
+def test_in_an_object_store_too_answers_of_other_curations_are_taken_over(folder_in_store: str) -> None:
+    place = folder_in_store.removesuffix("/x/")
+    answers = [Answer(f"q{n}", 0, f"{n}", request=f"{n:032x}") for n in range(5)]
+    wanted = {(f"q{n}", 0): f"{n:032x}" for n in range(6)}
+
+    def curation(letter: str) -> Output:
+        return Output(f"{place}/{letter * 64}/", stage="curate", fingerprint=letter * 64, attempt=1)
+
+    async def record(letter: str, asking: str, some: list[Answer]) -> None:
+        journal = await Journal.open(curation(letter), [asking])
+        for answer in some:
+            await journal.append(answer)
+        await journal.judge(("q4", 0), None, "equal", "judge")
+        await journal.close()
+
+    async def take_over() -> tuple[dict[str, str], tuple[str | None, str] | None]:
+        await record("a", "otherwise", answers)
+        await record("b", "alike", answers[2:])
+        journal = await Journal.open(curation("c"), ["alike"])
+        await recorded.take_over(
+            journal, curation("c"), "alike", wanted, judging=lambda key: "judge", stopping=asyncio.Event()
+        )
+        await journal.close()
+        again = await Journal.open(curation("c"), ["alike"])
+        found = {key: again.read((key, 0)).content for key, _ in again.entries}
+        return found, again.entries["q4", 0].verdict
+
+    found, verdict = asyncio.run(take_over())
+    assert found == {"q2": "2", "q3": "3", "q4": "4"}
+    assert verdict == (None, "equal")

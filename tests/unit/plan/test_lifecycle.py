@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from distillrun.api.status import MOST
+from distillrun.api.v1alpha1 import Spec
 from distillrun.plan import reasons
 from distillrun.plan.lifecycle import Clock
-from distillrun.plan.model import Child
+from distillrun.plan.model import Child, Scrape
+from distillrun.plan.trouble import SUPERVISOR_FIRST
 from tests.unit.builders import SETTINGS, at, ended, job, pod, run, spec
 from tests.unit.plan.test_planner import (
     GOOD_CURATE,
@@ -369,6 +371,36 @@ def test_a_rank_that_is_silent_while_its_peers_report_it_lost_counts_as_a_lost_n
     assert train_of(play)["attempt"] == 1
     play.step(failed, things[1], peer, seconds=100)
     train = train_of(play)
+    assert (train["attempt"], train["preemptions"], train["failures"], train["reason"]) == (2, 1, 0, reasons.NODE_LOST)
+
+
+def test_ranks_that_stand_still_since_they_wait_for_a_lost_node_count_as_a_lost_node_not_as_a_stall() -> None:
+    play, _name, things = training()
+    failed = replace(things[0], failure="PodFailurePolicy", finished=at(play.clock))
+    stalled = ended(things[1], 70, play.clock, reason=reasons.STALLED_STAGE, message="no step for 600 s")
+    silent = replace(things[2], deleting=True, deleted=at(play.clock))
+    play.step(failed, stalled, silent, seconds=10)
+    assert train_of(play)["attempt"] == 1
+    play.step(failed, stalled, silent, seconds=100)
+    train = train_of(play)
+    assert (train["attempt"], train["preemptions"], train["failures"], train["reason"]) == (2, 1, 0, reasons.NODE_LOST)
+
+
+def test_while_a_lost_node_is_waited_for_training_that_stands_still_is_no_stall() -> None:
+    play, name, things = training()
+
+    def look(*now: Any, seconds: float) -> dict[str, Any]:
+        numbers = {"progress_done": 5.0, "progress_total": 100.0}
+        scrape = Scrape("u", at(play.clock + seconds), numbers, "steps")
+        play.step(*now, seconds=seconds, scrapes={f"{name}-0": scrape})
+        return train_of(play)
+
+    look(*things, seconds=10)
+    still = Spec.model_validate(play.run.spec).train.stall_timeout_seconds + SUPERVISOR_FIRST
+    evicted = at(play.clock + still)
+    lost = replace(things[2], disrupted="DeletionByTaintManager", deleting=True, deleted=evicted)
+    assert look(things[0], things[1], lost, seconds=still + 5)["attempt"] == 1
+    train = look(things[0], things[1], lost, seconds=90)
     assert (train["attempt"], train["preemptions"], train["failures"], train["reason"]) == (2, 1, 0, reasons.NODE_LOST)
 
 

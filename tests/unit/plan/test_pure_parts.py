@@ -225,6 +225,9 @@ OUT_OF_MEMORY = ended(pod("j", 1), 137, kubernetes_reason="OOMKilled")
 BROKEN_ROW = ended(pod("j", 0), 65, reason="RowBroken", message="y")
 BUSY = ended(pod("j", 1), 75, reason="Busy", message="y")
 BOOM = ended(pod("j", 0), 70, message="x")
+STALLED = ended(pod("j", 0), 70, reason=reasons.STALLED_STAGE, message="no step for 600 s")
+SILENT = pod("j", 1, deleting=True)
+"""On a node that does not answer: told to go, and nothing is heard."""
 TOLD_TO_STOP = ended(pod("j", 1), 143, message="told to stop")
 
 
@@ -238,6 +241,14 @@ TOLD_TO_STOP = ended(pod("j", 1), 143, message="told to stop")
         ([BOOM, ended(pod("j", 1), 76, message="x")], "Fault", reasons.FAULT),
         ([TOLD_TO_STOP, BOOM], "Fault", reasons.FAULT),
         ([ended(pod("j", 0), 76), ended(pod("j", 1), 76)], "Fault", reasons.PEER_LOST),
+        ([STALLED, SILENT], "Disrupted", reasons.NODE_LOST),
+        ([STALLED, DISRUPTED], "Disrupted", reasons.DISRUPTED),
+        ([STALLED, replace(STALLED, index=1)], "Fault", reasons.STALLED_STAGE),
+        ([STALLED, TOLD_TO_STOP], "Fault", reasons.STALLED_STAGE),
+        ([STALLED, ended(pod("j", 1), 76)], "Fault", reasons.STALLED_STAGE),
+        ([STALLED, ended(pod("j", 1), 70, message="x")], "Fault", reasons.FAULT),
+        ([STALLED, OUT_OF_MEMORY], "Permanent", reasons.OUT_OF_MEMORY),
+        ([BOOM, SILENT], "Fault", reasons.FAULT),
         ([], "Fault", "BackoffLimitExceeded"),
     ],
 )
