@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 
-from distillstages.common import hub, identity, layouts, reasons
+from distillstages.common import choicerows, hub, identity, layouts, reasons
 from distillstages.common.blocks import Fields
 from distillstages.common.exit import DataFault, Temporary
 from distillstages.common.rowtext import brief, text_of
@@ -62,6 +62,12 @@ class Question:
     question: str
     reference: str
     choices: int = 0
+
+    @property
+    def own_words(self) -> str:
+        """The question as its author wrote it: without the sentence that we put below choices. All questions with
+        choices share its nine words, and would be taken for each other by them."""
+        return self.question.removesuffix(choicerows.INSTRUCTION) if self.choices else self.question
 
 
 def key_of(source: str, question: str) -> str:

@@ -34,7 +34,7 @@ def benchmarks_of(config: Decontaminate) -> Benchmarks:
     somebody trusts its score. Raises DataFault, Temporary."""
     benchmarks = Benchmarks(config.words)
     for source in config.against:
-        number = benchmarks.add(source.name, (q.question for q in read_questions(source)))
+        number = benchmarks.add(source.name, (q.own_words for q in read_questions(source)))
         _log.info("benchmark read", extra={"fields": {"benchmark": source.name, "questions": number}})
     return benchmarks
 
@@ -70,7 +70,7 @@ def _repeated(questions: list[Question]) -> list[Why | None]:
 
 
 def _nearly_repeated(questions: list[Question], threshold: float) -> list[Why | None]:
-    earlier = deduplicate.near([q.question for q in questions], threshold)
+    earlier = deduplicate.near([q.own_words for q in questions], threshold)
     return [None if i is None else (reasons.NEAR_DUPLICATE, _same_as(questions[i])) for i in earlier]
 
 
@@ -79,5 +79,5 @@ def _same_as(earlier: Question) -> str:
 
 
 def _overlap(benchmarks: Benchmarks, question: Question) -> Why | None:
-    found = benchmarks.overlap(question.question)
+    found = benchmarks.overlap(question.own_words)
     return (reasons.CONTAMINATED, f"{found.benchmark}: {found.words}") if found else None

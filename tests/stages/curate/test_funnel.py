@@ -60,6 +60,27 @@ def test_what_benchmarks_ask_and_what_is_asked_twice_costs_no_request(make_stage
     assert "| decontaminate | questions | 5 | 3 | Contaminated 2 |" in card
 
 
+def test_questions_with_choices_are_not_taken_for_each_other_by_the_sentence_that_all_of_them_end_with(
+    make_stage: Any, tmp_path: Path
+) -> None:
+    def choosing(*terms: tuple[int, int]) -> list[dict[str, Any]]:
+        return [{"question": f"{a}+{b}=?", "choices": ["no", "yes"], "answer": "yes"} for a, b in terms]
+
+    layout = {"layout": "MultipleChoice"}
+    exam = write_jsonl(tmp_path / "exam.jsonl", choosing((1, 1), (9, 9)))
+    pool = write_jsonl(tmp_path / "pool.jsonl", choosing((1, 1), (2, 2), (3, 3)))
+    with FakeTeacher(lambda question, nth: completion("<think>\nhm\n</think>\n\n\\boxed{B}")) as teacher:
+        stage = make_stage(
+            teacher.url,
+            sources=[{"name": "pool", "uri": pool.as_uri(), "fields": layout}],
+            decontaminate={"against": [{"name": "exam", "uri": exam.as_uri(), "fields": layout}]},
+            deduplicate={"near": 0.8},
+        )
+        assert stage.run().code == 0
+    assert [row["question"].splitlines()[0] for row in stage.rows()] == ["2+2=?", "3+3=?"]
+    assert ("decontaminate", 3, 2) in funnel_of(stage)
+
+
 def test_a_benchmark_that_cannot_be_read_ends_the_stage_before_anybody_is_asked(make_stage: Any) -> None:
     with FakeTeacher() as teacher:
         stage = make_stage(
