@@ -102,9 +102,7 @@ def check_s1(spec: Mapping[str, Any], curated: Curated) -> None:
     first = {
         (source, question)
         for source, question in curated.asked
-        if source in least
-        and tokens[source, question] >= least[source]
-        and not is_wrong(question, TEACHER_SEED)
+        if source in least and tokens[source, question] >= least[source] and not is_wrong(question, TEACHER_SEED)
     }
     assert 0 < len(first) < select["size"]
     assert first <= chosen

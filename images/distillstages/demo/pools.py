@@ -1,14 +1,14 @@
 """Question pools of the small recipes (manifests/recipes/*-smoke.yaml), in layouts that real pools have.
 
-| file                          | layout                                  | questions                                      |
-| ----------------------------- | --------------------------------------- | ---------------------------------------------- |
-| math.jsonl                    | columns `problem` and `solution`        | `234+142=?`                                    |
-| stories.jsonl                 | ShareGPT conversations                  | `Mia had 234 beads and bought 142 more. 2…`    |
-| tasks.csv                     | Alpaca: instruction, input, output      | `Add the two numbers.`, below it `234+142=?`   |
-| choices.parquet               | GPQA's columns                          | `234+142=?` with four choices                  |
-| additions-test.jsonl          | columns `question` and `answer`         | benchmarks: sums that occur in no pool,        |
-| stories-test.jsonl            | as stories.jsonl                        | other than where a pool leaks them             |
-| choices-test.parquet          | as choices.parquet                      |                                                |
+| file                 | layout                               | questions                                      |
+| -------------------- | ------------------------------------ | ---------------------------------------------- |
+| math.jsonl           | columns `problem` and `solution`     | `234+142=?`                                    |
+| stories.jsonl        | ShareGPT conversations               | `Mia had 234 beads and bought 142 more. 2…`    |
+| tasks.csv            | Alpaca: instruction, input, output   | `Add the two numbers.`, below it `234+142=?`   |
+| choices.parquet      | GPQA's columns                       | `234+142=?` with four choices                  |
+| additions-test.jsonl | columns `question` and `answer`      | benchmarks: sums that occur in no pool,        |
+| stories-test.jsonl   | as stories.jsonl                     | other than where a pool leaks them             |
+| choices-test.parquet | as choices.parquet                   |                                                |
 
 Some sums have four digits, so that there are long traces and short ones. All digits are from 0 to 4: no column carries,
 and a pupil learns that within a hundred steps. As pools in the wild these hold what curation must find: rows that stand
