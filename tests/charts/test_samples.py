@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from distillrun.api.v1alpha1 import Spec
+from distillstages.demo import pools
 from distillstages.demo.teacher import MODEL
+from tests import recipes
 from tests.charts.conftest import ROOT, one
 from tests.charts.restricted import pod_specs, violations
 
@@ -128,3 +130,29 @@ def test_a_recipe_is_a_run_that_fits_its_gpus(name: str) -> None:
         command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "operator")}
     )
     assert "Feasible  True (Fits)" in told.stdout, told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("name", recipes.SMOKE)
+def test_a_small_recipe_finds_everything_in_the_demos_world(name: str, run: Object, tmp_path: Path) -> None:
+    small = recipes.recipe(name)
+    assert small["metadata"]["namespace"] == run["metadata"]["namespace"]
+    spec, demo = Spec.model_validate(small["spec"]), Spec.model_validate(run["spec"])
+    assert (spec.storage, spec.student) == (demo.storage, demo.student)
+    assert spec.evaluate is not None
+    for theirs, ours in zip(spec.models, demo.models, strict=True):
+        assert theirs.endpoint.model_copy(update={"request_timeout_seconds": 10}) == ours.endpoint
+    pools.write_pools(tmp_path / "demo/pools", seed=42)
+    for rows in [*spec.curate.sources, *spec.evaluate.benchmarks]:
+        assert Path(rows.uri.replace(recipes.MOUNTED, str(tmp_path))).is_file()
+
+
+@pytest.mark.parametrize(("small", "whole"), [("s1-smoke", "s1"), ("sky-t1-smoke", "sky-t1")])
+def test_a_small_recipe_trains_as_the_whole_one_but_for_what_a_cpu_and_a_small_pupil_need(
+    small: str, whole: str
+) -> None:
+    theirs, ours = ({**recipes.recipe(name)["spec"]["train"]} for name in (small, whole))
+    differ = {key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)}
+    differ -= {"nodes", "gpusPerNode", "gpuProduct", "globalBatchSize", "microBatchSize", "pod"}
+    assert differ <= {"learningRate", "betas", "maxSequenceLength", "precision", "gradientCheckpointing", "checkpoint"}
+    formats = {recipes.recipe(name)["spec"]["curate"]["traceFormat"] for name in (small, whole)}
+    assert len(formats) == 1

@@ -256,7 +256,7 @@ def test_what_no_stage_was_computed_from_yet_may_change(
     api_server.apply(with_field(a_run(namespace), path, value))
 
 
-@pytest.mark.parametrize("name", ["s1", "sky-t1"])
+@pytest.mark.parametrize("name", ["s1", "s1-smoke", "sky-t1", "sky-t1-smoke"])
 def test_a_recipe_is_accepted(api_server: Kube, namespace: str, name: str) -> None:
     recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
     recipe["metadata"]["namespace"] = namespace

@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.cluster.conftest import CACHE
+from tests.e2e.knocking import listener, until_ready
 from tests.e2e.world import World
-from tests.kube import ROOT, Kube, localkube
+from tests.kube import ROOT, Kube, condition, localkube
 
 SYSTEM = "distillrun-system"
 
@@ -73,13 +75,32 @@ def make_world(kube: Kube, images: dict[str, str], name: str) -> Iterator[World]
         world.delete()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def calm(operator: Kube, images: dict[str, str]) -> Iterator[World]:
     """A world in which nothing goes wrong."""
     yield from make_world(operator, images, "calm")
+
+
+@pytest.fixture(scope="package")
+def served(calm: World) -> dict[str, Any]:
+    """The status of an undisturbed run once it is Ready: Sky-T1's small recipe as it is shipped."""
+    calm.kube.apply(calm.recipe("sky-t1-smoke"))
+    return calm.until("sky-t1-smoke", "Ready", lambda s: condition(s, "Ready").get("status") == "True", seconds=900)
 
 
 @pytest.fixture(scope="module")
 def rough(operator: Kube, images: dict[str, str]) -> Iterator[World]:
     """A world like the calm one, in which things get killed."""
     yield from make_world(operator, images, "rough")
+
+
+@pytest.fixture(scope="package")
+def elsewhere(operator: Kube, images: dict[str, str]) -> Iterator[World]:
+    """Another namespace, with a listener."""
+    world = World(operator, images, "elsewhere")
+    meta = {"name": world.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    world.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+    world.kube.apply(*listener(world))
+    until_ready(world, "listener")
+    yield world
+    world.delete()

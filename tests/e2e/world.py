@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
+from tests import recipes
 from tests.kube import ROOT, Kube, wait_for
 
 SAMPLES = ROOT / "manifests/samples"
-TEACHER_SEED = 7
 
 
 class World:
@@ -53,6 +53,13 @@ class World:
         thing["metadata"] = {"name": name, "namespace": self.namespace}
         thing["spec"] = {key: value for key, value in (spec | changes).items() if value is not None}
         return thing  # type: ignore[no-any-return]
+
+    def recipe(self, recipe: str, name: str = "", **changes: Any) -> dict[str, Any]:
+        """A small recipe as shipped, in this namespace. `name`: another than its own; keyword arguments as of `run`."""
+        thing = recipes.recipe(recipe)
+        thing["metadata"] = {"name": name or thing["metadata"]["name"], "namespace": self.namespace}
+        thing["spec"] = {key: value for key, value in (thing["spec"] | changes).items() if value is not None}
+        return thing
 
     def claim(self, name: str = "demo") -> Path:
         """Where a claim of this namespace lies on this machine, which is the node."""

@@ -4,7 +4,8 @@ Writes under FOLDER (made if missing)
 
 - ``pupil/``: an untrained Qwen2 of about 0.8 million parameters with a byte-level tokenizer and a ChatML template,
   in the layout that transformers and vLLM load,
-- ``train.jsonl`` and ``test.jsonl``: ``{"question": "347+589=?", "answer": "936"}`` a line, no question in both.
+- ``train.jsonl`` and ``test.jsonl``: ``{"question": "347+589=?", "answer": "936"}`` a line, no question in both,
+- ``pools/``: what the small recipes read (pools.py).
 
 The same seed makes the same bytes. What exists already is left alone when it is the same pupil (``pupil.json`` is
 written last and says what the folder holds), so the seed Job may run again.
@@ -20,6 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distillstages.demo import pools
 from distillstages.demo.additions import Addition, question_sets
 
 if TYPE_CHECKING:
@@ -34,8 +36,12 @@ zero that learning takes twice the steps (measured: loss 0.37 after 150 steps, w
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 """Padding, start of turn, end of turn: three different tokens, as Qwen has them."""
 
-WORDS = ("system", "user", "assistant", "<think>", "</think>", "\\boxed{")
-"""Words that are one token, so that a turn's frame costs a few tokens and not forty; the rest is one token a byte."""
+WORDS = (
+    *("system", "user", "assistant", "<think>", "</think>", "\\boxed{"),
+    *("<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>", "<|end_of_solution|>"),
+)
+"""Words that are one token, so that the frames of a turn and of Sky-T1's parts cost a few tokens and not eighty; the
+rest is one token a byte. None of them is special: they are plain text that happens to be one token."""
 
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
@@ -122,14 +128,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--test", type=int, default=200, help="unseen test questions (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=42, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    made: dict[str, float] = {
+    made: dict[str, Any] = {
         "train": options.train,
         "test": options.test,
         "seed": options.seed,
         "layers": LAYERS,
         "width": WIDTH,
     }
-    made["spread"] = round(SPREAD, 4)
+    made |= {"spread": round(SPREAD, 4), "words": list(WORDS), "pools": pools.VERSION}
     marker = options.output / "pupil.json"
     if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == made:
         print(f"{options.output} holds this pupil and these questions already")
@@ -143,6 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(error))
     write_questions(options.output / "train.jsonl", train)
     write_questions(options.output / "test.jsonl", test)
+    pools.write_pools(options.output / "pools", options.seed)
     partial = options.output / "pupil.partial"
     shutil.rmtree(partial, ignore_errors=True)
     parameters = write_pupil(partial, options.seed)

@@ -1,6 +1,6 @@
 """The demo's teacher: ``TEACHER_API_KEY=… python -m distillstages.demo.teacher --port 8080``.
 
-An OpenAI-compatible chat server that works three-digit additions column by column (additions.py) and behaves as real
+An OpenAI-compatible chat server that works additions column by column (additions.py) and behaves as real
 teachers do: it is wrong now and then, it says 429, it hangs. All of that follows from ``--seed``, so a test can say
 beforehand which answers must be rejected (`is_wrong`) and read at ``GET /stats`` what was asked how often.
 
@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distillstages.demo.additions import COLUMNS, Worked, parse, work
+from distillstages.demo.additions import Worked, letters_of, parse, work
 from distillstages.demo.httpd import Request, Response, serve
 
 MODEL = "worked-additions"
@@ -47,12 +47,12 @@ def is_wrong(question: str, seed: int, share: float = 0.1) -> bool:
 
 
 def answer(question: str, seed: int, share: float = 0.1) -> Worked | None:
-    """What the teacher of this seed says to the question; None if it is no addition of two three-digit numbers."""
+    """What the teacher of this seed says to the question; None if it is no addition."""
     addition = parse(question)
     if addition is None:
         return None
-    slip = _dice("slip", seed, addition.question) % COLUMNS if is_wrong(question, seed, share) else None
-    return work(addition, slip)
+    slip = _dice("slip", seed, addition.question) % addition.columns if is_wrong(question, seed, share) else None
+    return work(addition, slip, letters_of(question))
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Teacher:
 
     def _complete(self, question: str, choices: int, limit: int | None) -> Response:
         worked = answer(question, self.temper.seed, self.temper.wrong)
-        thinking, text = (worked.thinking, worked.response) if worked else ("", "I only add two three-digit numbers.")
+        thinking, text = (worked.thinking, worked.response) if worked else ("", "I only add two numbers.")
         if self.temper.inline and worked:
             thinking, text = "", worked.completion
         tokens = len(thinking) + len(text)  # as the pupil counts: a token a character
@@ -201,7 +201,7 @@ async def run(teacher: Teacher, host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     server = await serve(teacher, host, port)
-    print(f"teaching three-digit additions on port {server.sockets[0].getsockname()[1]}: {teacher.temper}", flush=True)
+    print(f"teaching additions on port {server.sockets[0].getsockname()[1]}: {teacher.temper}", flush=True)
     await stop.wait()
     server.close()
     print(f"requests by outcome: {json.dumps(dict(teacher.outcomes))}", flush=True)

@@ -29,7 +29,7 @@ def test_the_boxed_number_is_the_sum(left: int, right: int) -> None:
     assert boxed(additions.work(Addition(left, right))) == left + right
 
 
-@pytest.mark.parametrize("slip", range(additions.COLUMNS))
+@pytest.mark.parametrize("slip", range(3))
 def test_a_slip_in_any_column_always_makes_the_answer_wrong(slip: int) -> None:
     train, test = additions.question_sets(2000, 100)
 
@@ -55,8 +55,22 @@ def test_test_questions_are_unseen_in_either_order() -> None:
 def test_a_question_is_understood_and_others_are_not() -> None:
     assert additions.parse(Addition(347, 589).question) == Addition(347, 589)
     assert additions.parse(" 347 + 589 = ? ") == Addition(347, 589)
+    assert additions.parse("Mia had 347 beads and bought 589 more. 347+589=?") == Addition(347, 589)
+    assert additions.parse("1347+2589=?") == Addition(1347, 2589)
     assert additions.parse("What is love?") is None
     assert additions.parse("1347+589=?") is None
+    assert additions.parse("347+589=? And why?") is None
+
+
+def test_a_number_that_is_a_choice_is_answered_with_its_letter() -> None:
+    question = "347+589=?\n\nA. 836\nB. 936\nC. 935\n\nGive the letter of the right choice in \\boxed{}."
+    letters = additions.letters_of(question)
+
+    assert additions.parse(question) == Addition(347, 589)
+    assert additions.work(Addition(347, 589), letters=letters).response == r"\boxed{B}"
+    assert additions.work(Addition(347, 589), slip=0, letters=letters).response == r"\boxed{C}"
+    assert additions.work(Addition(347, 589), slip=1, letters=letters).response == r"\boxed{926}"
+    assert additions.letters_of("347+589=?") == {}
 
 
 @pytest.mark.heavy
