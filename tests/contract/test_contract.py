@@ -151,7 +151,10 @@ def test_a_layout_reaches_every_stage_that_reads_rows_of_it() -> None:
     for stage, part in places:
         config = stageconfig.stage_config(run(spec=given), Spec.model_validate(given), stage, "f" * 64, 1, INPUTS)
         read = getattr(getattr(stage_side.parse(yaml.safe_dump(config)), stage), part)
-        assert read[0].fields.model_dump(by_alias=True, exclude_none=True, mode="json") == EXAM_FIELDS
+        assert read[0].fields.model_dump(by_alias=True, exclude_none=True, mode="json") == {
+            **EXAM_FIELDS,
+            "answered": True,
+        }
 
 
 def test_a_layout_of_code_reaches_the_stages_that_read_sources() -> None:
@@ -161,7 +164,11 @@ def test_a_layout_of_code_reaches_the_stages_that_read_sources() -> None:
     for stage in stages:
         config = stageconfig.stage_config(run(spec=given), Spec.model_validate(given), stage, "f" * 64, 1, INPUTS)
         read = getattr(stage_side.parse(yaml.safe_dump(config)), stage).sources[0].fields
-        assert read.model_dump(by_alias=True, exclude_none=True, mode="json") == {**fields, "answerIs": "Auto"}
+        assert read.model_dump(by_alias=True, exclude_none=True, mode="json") == {
+            **fields,
+            "answerIs": "Auto",
+            "answered": True,
+        }
 
 
 def test_what_else_questions_are_compared_with_reaches_resolve_and_curation_as_rows_without_answers() -> None:

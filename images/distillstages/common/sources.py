@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any, Final, Protocol
 
-from distillstages.common import choicerows, hub, identity, layouts, reasons
+from distillstages.common import hub, identity, layouts, reasons
 from distillstages.common.blocks import Fields
 from distillstages.common.codetests import Tests, Unusable
 from distillstages.common.exit import DataFault, Temporary
@@ -75,12 +75,6 @@ class Question:
         """The question as the data has it: what is compared with other questions, for all of a layout share the
         instruction."""
         return self.question.removesuffix(self.instruction)
-
-    @property
-    def own_words(self) -> str:
-        """The question as its author wrote it: without the sentence that we put below choices. All questions with
-        choices share its nine words, and would be taken for each other by them."""
-        return self.question.removesuffix(choicerows.INSTRUCTION) if self.choices else self.question
 
 
 def key_of(source: str, question: str) -> str:
