@@ -79,7 +79,9 @@ def test_every_stage_reads_what_the_operator_writes(stage: StageName, given: dic
 
 
 def test_the_serve_program_reads_what_the_operator_writes_for_a_model_that_the_run_serves_itself() -> None:
-    given = spec(models=[{"name": "big", "server": {"model": {"uri": "hf://a/b", "revision": "c" * 40}}}], teacher="big")
+    given = spec(
+        models=[{"name": "big", "server": {"model": {"uri": "hf://a/b", "revision": "c" * 40}}}], teacher="big"
+    )
     whole = Spec.model_validate(given)
     [server] = companions.needed("s1", whole, "curate")
     config = stageconfig.model_server_config(run(spec=given), whole, server)

@@ -39,7 +39,9 @@ class ModelServer(ApiModel):
     """A model that the run serves itself, with vLLM, while a stage asks it."""
 
     model: Weights = Field(description="What is served.")
-    replicas: int = Field(default=1, ge=1, le=32, description="Model servers; the stage begins once all of them answer.")
+    replicas: int = Field(
+        default=1, ge=1, le=32, description="Model servers; the stage begins once all of them answer."
+    )
     engine: Engine = Field(default_factory=Engine, description="How vLLM serves the model.")
     max_concurrency: int = Field(
         default=64, ge=1, le=4096, description="Requests in flight at most, at all servers together."
@@ -48,5 +50,6 @@ class ModelServer(ApiModel):
         default=3600, ge=1, le=86_400, description="How long one answer may take before it is asked for again."
     )
     pod: ServerPodSettings = Field(
-        default_factory=ServerPodSettings, description="Settings of its pods; curate.pod.imagePullSecrets are theirs, too."
+        default_factory=ServerPodSettings,
+        description="Settings of its pods; curate.pod.imagePullSecrets are theirs, too.",
     )

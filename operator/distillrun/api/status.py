@@ -176,7 +176,8 @@ class Cost(ApiModel):
     )
     gpu_seconds: Tally = Field(default="0", description="GPU-seconds of their pods, node assignment to end.")
     serving: ServingCost | None = Field(
-        default=None, description="What serving has used beside that, never counted against `budget.limit`; unset: no GPU was held."
+        default=None,
+        description="What serving has used beside that, never counted against `budget.limit`; unset: no GPU was held.",
     )
 
 

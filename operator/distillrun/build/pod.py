@@ -61,9 +61,7 @@ def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_ma
     return template(_program(want, spec, settings), want, run, spec, settings, config_map)
 
 
-def template(
-    program: Program, want: Want, run: Run, spec: Spec, settings: Settings, config_map: str
-) -> dict[str, Any]:
+def template(program: Program, want: Want, run: Run, spec: Spec, settings: Settings, config_map: str) -> dict[str, Any]:
     """The template of a pod that runs a program of ours with a configuration file."""
     pod = program.pod
     pull = pod.image_pull_secrets if isinstance(pod, PodSettings) else spec.curate.pod.image_pull_secrets

@@ -95,9 +95,7 @@ class _Walk:
         self.price = self.spec.budget.gpu_hour_price or self._book_price()
         self._meter()
         self._meter_companions()
-        self.spending = lifecycle.spending(
-            self.before, self.spec, self.observed, self.price, self.now, self.companions
-        )
+        self.spending = lifecycle.spending(self.before, self.spec, self.observed, self.price, self.now, self.companions)
         served = self._done("evaluate") or (self.spec.evaluate is None and self._done("train"))
         self.hold = lifecycle.hold(self.spec, self.spending, served, self.standing)
         self.waits.append(lifecycle.until_limit(self.spec, self.spending))

@@ -56,7 +56,11 @@ MADE = [("ConfigMap", "config"), ("Job", "job")]
         ({}, set()),
         ({"curate": CODE}, {"curate"}),
         (
-            {"curate": {"sources": [*CODE["sources"], {"name": "b", "uri": "file:///b", "fields": {"layout": "Alpaca"}}]}},
+            {
+                "curate": {
+                    "sources": [*CODE["sources"], {"name": "b", "uri": "file:///b", "fields": {"layout": "Alpaca"}}]
+                }
+            },
             {"curate"},
         ),
         ({"curate": {"sources": [{"name": "h", "uri": "file:///h", "fields": {"layout": "HumanEval"}}]}}, {"curate"}),

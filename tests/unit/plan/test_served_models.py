@@ -147,7 +147,9 @@ def test_what_a_server_loads_is_part_of_the_dataset_and_of_its_name_and_how_many
 
 def test_gpus_that_share_a_model_are_no_other_dataset_and_another_server() -> None:
     other = spec(**served(engine={**SERVER["engine"], "tensorParallel": 8}))
-    marks = {fingerprint(run(), Spec.model_validate(each), "curate", "", Resolved()) for each in (spec(**served()), other)}
+    marks = {
+        fingerprint(run(), Spec.model_validate(each), "curate", "", Resolved()) for each in (spec(**served()), other)
+    }
     assert len(marks) == 1
     assert name_of(other) != NAME
 
@@ -181,7 +183,9 @@ def test_what_servers_hold_is_a_part_of_curations_cost_from_their_node_to_their_
     play.step(READY, SERVICE, *pods, done, finished)
     play.done += [done, finished]
     told = play.clock
-    going = [replace(each, deleting=True, deleted=at(told), end=ContainerEnd(0, "", "", at(told + 20))) for each in pods]
+    going = [
+        replace(each, deleting=True, deleted=at(told), end=ContainerEnd(0, "", "", at(told + 20))) for each in pods
+    ]
     play.step(*going, seconds=25)
     play.step(seconds=25)
     cost = curate(play)["cost"]
