@@ -12,6 +12,8 @@ from distillrun.api.servers import ModelServer, Sandbox, Weights
 from distillrun.api.stages import Benchmark, Curate, Evaluate, Gate, SecretKey, Serve, Train
 from distillrun.api.status import Status
 
+MOST_SERVED = 3
+"""Models that a run can serve itself, all at once."""
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
 
 
@@ -172,6 +174,10 @@ class Spec(ApiModel):
                 " || self.models.all(m, m.name != self.teacher || !has(m.terms) || m.terms.trainingPermitted)",
                 "the teacher's terms do not permit training on its answers (trainingPermitted: false):"
                 " choose another teacher",
+            ),
+            (
+                f"!has(self.models) || self.models.filter(m, has(m.server)).size() <= {MOST_SERVED}",
+                f"at most {MOST_SERVED} of spec.models can have a server: give the others an endpoint",
             ),
             (
                 "!has(self.gates) || self.gates.size() == 0 || has(self.evaluate)",
