@@ -230,7 +230,7 @@ class Spec(ApiModel):
     queue_name: str = Field(
         default="",
         max_length=253,
-        description="Kueue LocalQueue that admits every Job and the model server; empty: Kueue is not used.",
+        description="Kueue LocalQueue that admits every Job and every server; empty: Kueue is not used.",
     )
     priority_class_name: str = Field(
         default="",
