@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from distillrun.api.v1alpha1 import MOST_SERVED
 from tests.kube import ROOT
 
 Schema = dict[str, Any]
@@ -66,7 +67,7 @@ def largest_spec() -> dict[str, Any]:
     spec: dict[str, Any] = largest(spec_schema())
     for number, model in enumerate(spec["models"]):
         model["terms"]["trainingPermitted"] = True
-        model.pop("endpoint" if number % 2 == 0 else "server")
+        model.pop("endpoint" if number < MOST_SERVED else "server")
     # The last of equally long names: rules that look for it compare it with all the others first.
     spec["teacher"] = spec["models"][-1]["name"]
     spec["curate"].pop("dataset")

@@ -39,6 +39,9 @@ def naming(namespace: str, path: tuple[str, ...], name: str) -> dict[str, Any]:
     if "dataset" in path:
         thing["spec"]["curate"] = {"dataset": {"uri": "file:///x", **thing["spec"]["curate"]["dataset"]}}
         thing["spec"].pop("teacher")
+    if "server" in path:
+        thing["spec"]["models"][0].pop("endpoint")
+        thing["spec"]["models"][0]["server"]["model"]["uri"] = "hf://a/b"
     return thing
 
 

@@ -186,6 +186,10 @@ def test_a_run_on_a_published_dataset_needs_no_model_and_no_teacher(api_server: 
 def test_a_teacher_that_the_run_serves_itself_needs_no_terms(api_server: Kube, namespace: str) -> None:
     served = [{"name": "big", "server": {"model": {"uri": "hf://a/b"}}}]
     api_server.apply(a_run(namespace, models=served, teacher="big"))
+    four = [{**served[0], "name": name} for name in ("big", "b", "c", "d")]
+    assert "at most 3 of spec.models can have a server" in api_server.refusal(
+        a_run(namespace, models=four, teacher="big")
+    )
     forbidden = [{**served[0], "terms": {"trainingPermitted": False, "reference": "https://example.com"}}]
     assert "do not permit training" in api_server.refusal(a_run(namespace, models=forbidden, teacher="big"))
 

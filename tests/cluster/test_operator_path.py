@@ -101,10 +101,9 @@ def test_code_is_judged_by_a_sandbox_that_is_there_before_curations_job_and_gone
 ) -> None:
     api_server.apply(with_field(a_run(namespace), "curate.sources.0.fields", {"layout": "CodeTests"}))
     kubelet.pods("sandbox", attempt=None)
-    status = until(
-        api_server, namespace, "waiting", lambda s: condition(s, "Curated").get("reason") == "ServerNotReady"
-    )
-    assert "s1-sandbox" in condition(status, "Curated")["message"]
+    # There is no node here: that is what the sandbox's pod waits for.
+    said = until(api_server, namespace, "waiting", lambda s: condition(s, "Curated").get("reason") == "Unschedulable")
+    assert "s1-sandbox" in condition(said, "Curated")["message"]
     assert api_server.list("jobs", namespace, "distillrun.dev/stage=curate") == []
     assert api_server.get("networkpolicy", "s1-sandbox", namespace) is not None
     kubelet.start("sandbox", attempt=None)

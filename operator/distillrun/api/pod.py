@@ -70,11 +70,8 @@ class ServerPodSettings(ApiModel):
     tolerations: list[Toleration] = Field(
         default_factory=list, max_length=16, description="Taints that are tolerated.", json_schema_extra=ATOMIC
     )
-    annotations: Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=16)] = Field(
-        default_factory=dict, description="Annotations of each pod.", json_schema_extra=ATOMIC_MAP
-    )
     env: list[EnvVar] = Field(
-        default_factory=list, max_length=32, description="Environment variables.", json_schema_extra=MAP_BY_NAME
+        default_factory=list, max_length=8, description="Environment variables.", json_schema_extra=MAP_BY_NAME
     )
     runtime_class_name: str = Field(default="", max_length=253, description="RuntimeClass of the pods; empty: none.")
     shm_size: Quantity = Field(default="2Gi", description="Size of /dev/shm; it counts as memory of the pod.")
@@ -83,6 +80,12 @@ class ServerPodSettings(ApiModel):
 class PodSettings(ServerPodSettings):
     """Settings of each pod of a stage."""
 
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=16)] = Field(
+        default_factory=dict, description="Annotations of each pod.", json_schema_extra=ATOMIC_MAP
+    )
+    env: list[EnvVar] = Field(
+        default_factory=list, max_length=32, description="Environment variables.", json_schema_extra=MAP_BY_NAME
+    )
     image_pull_secrets: list[PullSecret] = Field(
         default_factory=list, max_length=8, description="Registry credentials.", json_schema_extra=MAP_BY_NAME
     )

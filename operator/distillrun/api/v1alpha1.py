@@ -13,6 +13,8 @@ from distillrun.api.servers import ModelServer, Sandbox, Weights
 from distillrun.api.stages import Benchmark, Curate, Evaluate, Gate, SecretKey, Serve, Train
 from distillrun.api.status import Status
 
+MOST_SERVED = 3
+"""Models that a run can serve itself, all at once."""
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
 
 
@@ -204,9 +206,13 @@ class Spec(ApiModel):
             ),
             (
                 "!has(self.curate.rewrite) || !has(self.models) || self.models.all(m,"
-                " m.name != self.curate.rewrite.model || has(m.terms) && m.terms.trainingPermitted)",
+                " m.name != self.curate.rewrite.model || has(m.server) || has(m.terms) && m.terms.trainingPermitted)",
                 "what curate.rewrite.model writes is trained on: its models[].terms must say that this is permitted"
                 " (trainingPermitted: true), and where that is written",
+            ),
+            (
+                f"!has(self.models) || self.models.filter(m, has(m.server)).size() <= {MOST_SERVED}",
+                f"at most {MOST_SERVED} of spec.models can have a server: give the others an endpoint",
             ),
             (
                 "!has(self.gates) || self.gates.size() == 0 || has(self.evaluate)",
@@ -259,7 +265,7 @@ class Spec(ApiModel):
     queue_name: str = Field(
         default="",
         max_length=253,
-        description="Kueue LocalQueue that admits every Job and the model server; empty: Kueue is not used.",
+        description="Kueue LocalQueue that admits every Job and every server; empty: Kueue is not used.",
     )
     priority_class_name: str = Field(
         default="",

@@ -64,6 +64,7 @@ def _model_server(model: Model, want: Want, run: Run, spec: Spec, settings: Sett
         serves=True,
         # A claim of one node would keep curation from any other than that of the GPUs.
         storage=server.model.uri.startswith("file://"),
+        pull_secrets=spec.curate.pod.image_pull_secrets,
         secrets=[server.model.secret_name] if server.model.secret_name else [],
     )
     return template(program, want, run, spec, settings, config_map=want.name)

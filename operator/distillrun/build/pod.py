@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distillrun.api.pod import PodSettings, Resources, ServerPodSettings
+from distillrun.api.pod import PodSettings, PullSecret, Resources, ServerPodSettings
 from distillrun.api.v1alpha1 import Spec
 from distillrun.build.meta import labels
 from distillrun.plan import inputs, names, size, stageconfig
@@ -52,6 +52,8 @@ class Program:
     """Whether it reads artifacts, or what else is on the run's claim."""
     node_labels: Mapping[str, str] = field(default_factory=dict)
     env: Sequence[Mapping[str, Any]] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    pull_secrets: Sequence[PullSecret] = ()
     secrets: Sequence[str] = ()
     """Secrets whose keys become environment variables."""
 
@@ -64,12 +66,11 @@ def pod_template(want: Want, run: Run, spec: Spec, settings: Settings, config_ma
 def template(program: Program, want: Want, run: Run, spec: Spec, settings: Settings, config_map: str) -> dict[str, Any]:
     """The template of a pod that runs a program of ours with a configuration file."""
     pod = program.pod
-    pull = pod.image_pull_secrets if isinstance(pod, PodSettings) else spec.curate.pod.image_pull_secrets
     claim = {"name": "artifacts", "persistentVolumeClaim": {"claimName": claim_name(run, spec)}}
     made: dict[str, Any] = {
         "metadata": {
             "labels": labels(want, run),
-            **({"annotations": dict(pod.annotations)} if pod.annotations else {}),
+            **({"annotations": dict(program.annotations)} if program.annotations else {}),
         },
         "spec": {
             "automountServiceAccountToken": False,
@@ -90,7 +91,7 @@ def template(program: Program, want: Want, run: Run, spec: Spec, settings: Setti
         "priorityClassName": "" if want.queue else spec.priority_class_name,
         "nodeSelector": {**program.node_labels, **pod.node_selector},
         "tolerations": [_toleration(toleration.model_dump(by_alias=True)) for toleration in pod.tolerations],
-        "imagePullSecrets": [{"name": secret.name} for secret in pull],
+        "imagePullSecrets": [{"name": secret.name} for secret in program.pull_secrets],
         "runtimeClassName": pod.runtime_class_name,
     }
     made["spec"].update({key: value for key, value in optional.items() if value})
@@ -121,6 +122,8 @@ def _program(want: Want, spec: Spec, settings: Settings) -> Program:
         resources=spec.curate.pod.resources if probe else pod.resources,
         serves=stage == "serve",
         node_labels={GPU_PRODUCT: product} if product else {},
+        annotations=pod.annotations,
+        pull_secrets=pod.image_pull_secrets,
         env=_secret_env(stage, spec),
         secrets=_secret_names(stage, spec),
     )

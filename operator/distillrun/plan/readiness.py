@@ -43,12 +43,18 @@ def attend(context: Context, before: Stage, step: Step) -> Step:
     for each in late:
         pods = _pods(context, each)
         wait = _wait(context, each, pods)
-        end = _given_up(context, step.stage, each, pods, wait)
+        end = _given_up(context, step.stage, each, pods)
         if isinstance(end, Outcome):
             return attempts.give_up(context, step.stage, end)
         step.requeue += [end] if end is not None else []
         waits.append(wait)
     first = next((wait for wait in waits if wait.reason != reasons.SERVER_NOT_READY), waits[0])
+    everybody = [pod for each in found for pod in _pods(context, each)]
+    expected = sum(each.replicas for each in found)
+    blocked = trouble.blocked(everybody, expected, first, context.spec.start_timeout_seconds, context.now)
+    if isinstance(blocked, Outcome):
+        return attempts.give_up(context, step.stage, blocked)
+    step.requeue += [blocked] if blocked is not None else []
     if first.reason not in (before.reason, reasons.SERVER_NOT_READY):
         step.events.append(Event("Warning", first.reason, first.message))
     step.stage = step.stage.model_copy(update={"reason": first.reason, "message": first.message})
@@ -112,7 +118,9 @@ def _wait(context: Context, companion: Companion, pods: Sequence[Pod]) -> waitin
         return wait
     failing = next((pod for pod in pods if pod.end is not None), None)
     if failing is not None:
-        return waiting.Wait(reasons.SERVER_NOT_READY, f"{companion.what} does not start: {_end(companion, failing)[1]}")
+        return waiting.Wait(
+            reasons.SERVER_NOT_READY, f"{companion.what} does not start: {_end(companion, failing).message}"
+        )
     wait = waiting.diagnose(pods)
     if wait is not None:
         return wait
@@ -124,34 +132,31 @@ def _wait(context: Context, companion: Companion, pods: Sequence[Pod]) -> waitin
     return waiting.Wait(reasons.SERVER_NOT_READY, words)
 
 
-def _end(companion: Companion, pod: Pod) -> tuple[str, str]:
-    """What kind of end a container of the companion has had, and the sentence that says why."""
+def _end(companion: Companion, pod: Pod) -> Outcome:
+    """How a container of the companion has ended, with a sentence that says why."""
     assert pod.end is not None
     end = outcome.ending(replace(pod, disrupted=""))
+    words = end.message or f"pod {pod.name} ended by itself (exit code {pod.end.exit_code})"
     if end.reason == reasons.OUT_OF_MEMORY:
-        return end.kind, f"pod {pod.name} was killed for want of memory: raise {companion.memory_field}"
-    return end.kind, end.message or f"pod {pod.name} ended by itself (exit code {pod.end.exit_code})"
+        words = f"pod {pod.name} was killed for want of memory: raise {companion.memory_field}"
+    return replace(end, message=words)
 
 
-def _given_up(
-    context: Context, stage: Stage, companion: Companion, pods: Sequence[Pod], wait: waiting.Wait
-) -> Outcome | float | None:
+def _given_up(context: Context, stage: Stage, companion: Companion, pods: Sequence[Pod]) -> Outcome | float | None:
     """What the attempt ends as when its companion is given up; the seconds until then, None when it is waited for.
 
     A mistake that every start would make again ends the run at once. What fails to start for `startTimeoutSeconds`
-    is a fault like a stage's own, and GPUs that wait that long for a pod that cannot start are let go.
+    is a fault like a stage's own.
     """
-    failing = [pod for pod in pods if pod.end is not None]
-    for pod in failing:
-        kind, words = _end(companion, pod)
-        if kind == "Permanent":
-            return Outcome("Permanent", reasons.SERVER_NOT_READY, f"{companion.what} cannot start: {words}")
-    timeout = context.spec.start_timeout_seconds
-    if not failing:
-        return trouble.blocked(pods, companion.replicas, wait, timeout, context.now)
+    ends = [_end(companion, pod) for pod in pods if pod.end is not None]
+    if not ends:
+        return None
+    for end in ends:
+        if end.kind == "Permanent":
+            return replace(end, message=f"{companion.what} cannot start: {end.message}")
     begun = [pod.scheduled or pod.created for pod in pods]
     if stage.retry_time is not None:  # each attempt has that time, also where pods of the one before are still there
         begun.append(datetime.fromisoformat(stage.retry_time))
-    left = timeout - (context.now - max(begun)).total_seconds()
-    words = f"{companion.what} did not start within startTimeoutSeconds: {_end(companion, failing[0])[1]}"
+    left = context.spec.start_timeout_seconds - (context.now - max(begun)).total_seconds()
+    words = f"{companion.what} did not start within startTimeoutSeconds: {ends[0].message}"
     return left if left > 0 else Outcome("Fault", reasons.SERVER_NOT_READY, words)

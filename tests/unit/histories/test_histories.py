@@ -10,7 +10,7 @@ import copy
 import functools
 import json
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,9 +21,12 @@ from distillrun.cluster.resources import CHILDREN, RUN
 from distillrun.plan.names import LABEL_STAGE
 from tests.cluster.faults.kubelet import End, failure, success
 from tests.cluster.faults.world import normal, without_hash
+from tests.unit.builders import spec as default_spec
 from tests.unit.conditions import check_conditions
 from tests.unit.histories.api import Json
 from tests.unit.histories.cluster import JOB_NAME, KEY, ModelCluster
+from tests.unit.plan.test_companions import CODE, GRADED
+from tests.unit.plan.test_served_models import served
 
 KINDS = (RUN.kind, *(resource.kind for resource in CHILDREN))
 ROUNDING = 0.1
@@ -56,11 +59,13 @@ class Histories(RuleBasedStateMachine):
 
     costs = False
     """Whether the run's cost is checked, too."""
+    spec: ClassVar[Json] = {}
+    """What of the spec differs from the small one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cluster = ModelCluster()
-        self.cluster.create()
+        self.cluster.create(**self.spec)
         self.highest = 0.0
         self.edits = 0
 
@@ -224,6 +229,12 @@ def objects(cluster: ModelCluster) -> Counter[str]:
     )
 
 
+class HistoriesWithCompanions(Histories):
+    """A run that has code judged and serves its teacher itself."""
+
+    spec: ClassVar[Json] = {"curate": CODE, "evaluate": GRADED, **served()}
+
+
 class HistoriesWithCosts(Histories):
     """The same, and no cost is lost."""
 
@@ -240,6 +251,12 @@ def histories(machine: type[Histories], examples: int, steps: int) -> None:
 
 def test_whatever_happens_to_a_run_it_ends_as_an_undisturbed_one() -> None:
     histories(Histories, examples=30, steps=60)
+
+
+def test_whatever_happens_to_a_run_with_servers_beside_its_stages_none_is_left() -> None:
+    histories(HistoriesWithCompanions, examples=8, steps=60)
+    _, left = undisturbed(json.dumps(default_spec(**HistoriesWithCompanions.spec), sort_keys=True))
+    assert [name for name in left if name.startswith("Deployment")] == ["Deployment s1-serve"]
 
 
 @pytest.mark.full

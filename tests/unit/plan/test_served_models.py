@@ -13,7 +13,7 @@ from distillrun.plan import companions, reasons
 from distillrun.plan.fingerprint import fingerprint
 from distillrun.plan.model import Child, ContainerEnd, Pod
 from tests.unit.builders import at, ended, job, pod, run, spec
-from tests.unit.plan.test_companions import MADE, roles
+from tests.unit.plan.test_companions import CODE, MADE, SANDBOX, roles
 from tests.unit.plan.test_lifecycle import edit
 from tests.unit.plan.test_planner import GOOD_CURATE, Play, condition_of, stage_of
 
@@ -242,6 +242,18 @@ def test_gpus_of_a_server_that_wait_for_one_without_a_node_are_let_go_and_come_b
     assert roles(play.step(seconds=31)) == WAITED_FOR
 
 
+def test_gpus_of_servers_that_wait_for_a_sandbox_without_a_node_are_let_go() -> None:
+    play = probed(startTimeoutSeconds=100, curate=CODE)
+    pods = [server(number, play.clock, ready=True) for number in (0, 1)]
+    judge = pod(
+        "s1-sandbox", stage="sandbox", scheduled=None, started=None, unschedulable="0/9 nodes: 9 Insufficient cpu"
+    )
+    assert play.step(READY, SANDBOX, *pods, judge, seconds=50).delete == ()
+    late = play.step(READY, SANDBOX, SERVICE, *pods, judge, seconds=60)
+    assert {NAME, "s1-sandbox"} <= {ref.name for ref in late.delete}
+    assert "Insufficient cpu" in curate(play)["message"]
+
+
 def test_a_server_that_loads_a_large_model_is_waited_for() -> None:
     play = probed(startTimeoutSeconds=100)
     pods = [server(number, play.clock) for number in (0, 1)]
@@ -250,8 +262,11 @@ def test_a_server_that_loads_a_large_model_is_waited_for() -> None:
 
 def test_a_model_that_cannot_be_served_ends_the_run_with_the_servers_own_words() -> None:
     play = probed()
-    end = ContainerEnd(65, "Error", '{"outcome": "Failed", "message": "no folder config.json"}', at(play.clock + 5))
+    end = ContainerEnd(
+        65, "Error", '{"reason": "ModelNotFound", "message": "no folder config.json"}', at(play.clock + 5)
+    )
     play.step(DEPLOYMENT, server(0, play.clock, end=end, waiting_reason="CrashLoopBackOff"))
+    assert curate(play)["reason"] == "ModelNotFound"
     assert play.run.status["phase"] == "Failed"
     assert "no folder config.json" in condition_of(play.run.status, reasons.CURATED)["message"]
     assert NAME in [ref.name for ref in play.step(DEPLOYMENT, SERVICE).delete]
