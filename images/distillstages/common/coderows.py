@@ -1,10 +1,10 @@
 """Rows with unit tests: a task for a program or a function, and what judges it instead of a reference answer.
 
-| layout    | question                                                                  | tests                         |
-| --------- | ------------------------------------------------------------------------- | ----------------------------- |
-| CodeTests | column `question`, under it `starter_code` where there is some, and       | column `input_output`, JSON   |
-|           | whether a program or a function is wanted (APPS, TACO)                    | (codetests.py)                |
-| HumanEval | column `prompt`, the beginning of a function                              | columns `test`, `entry_point` |
+| layout    | question                                                            | tests                         |
+| --------- | ------------------------------------------------------------------- | ----------------------------- |
+| CodeTests | column `question`, under it `starter_code` where there is some, and | column `input_output`, JSON   |
+|           | whether a program or a function is wanted (APPS, TACO)              | (codetests.py)                |
+| HumanEval | column `prompt`, the beginning of a function                        | columns `test`, `entry_point` |
 
 Nothing of the tests is in the question. The reference of such a question only says how many tests there are and of
 what, with a hash of them.
@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from distillstages.common import codetests
 from distillstages.common.blocks import Fields
-from distillstages.common.codetests import Tests, Unusable
+from distillstages.common.codetests import UnitTests, Unusable
 from distillstages.common.rowtext import as_text, is_nothing, text_of, value_of
 
 LAYOUTS: Final = ("CodeTests", "HumanEval")
@@ -47,7 +47,7 @@ class CodeRow(NamedTuple):
 
     question: str
     reference: str
-    tests: Tests | Unusable
+    tests: UnitTests | Unusable
     instruction: str
 
 
@@ -76,7 +76,7 @@ def read(fields: Fields, question: str, row: Mapping[str, Any], where: str) -> C
     return _row(task, FUNCTION.format(name=name) if name else PROGRAM, found)
 
 
-def _row(task: str, instruction: str, tests: Tests | Unusable) -> CodeRow:
+def _row(task: str, instruction: str, tests: UnitTests | Unusable) -> CodeRow:
     instruction = f"\n\n{instruction}"
     reference = tests.detail if isinstance(tests, Unusable) else tests.summary
     return CodeRow(task + instruction, reference, tests, instruction)

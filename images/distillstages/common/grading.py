@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from distillstages.common import blocks, codeblock, reasons
-from distillstages.common.codetests import Tests
+from distillstages.common.codetests import UnitTests
 from distillstages.common.exit import ConfigFault
 from distillstages.common.sandbox import Sandbox
 from distillstages.common.sources import Question
@@ -54,7 +54,7 @@ class Grader:
                 question.reference, response, question.choices if choices is None else choices
             )
         # Others have been left out (curation) or refused (evaluation).
-        assert isinstance(question.tests, Tests)
+        assert isinstance(question.tests, UnitTests)
         assert self._sandbox is not None
         code = codeblock.last_block(response)
         return _NO_CODE if code is None else await self._sandbox.verdict(question.tests, code)

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from distillstages.common import choicerows, coderows, reasons, traceformat
 from distillstages.common.answers import reference_of
 from distillstages.common.blocks import Fields
-from distillstages.common.codetests import Tests, Unusable
+from distillstages.common.codetests import UnitTests, Unusable
 from distillstages.common.exit import DataFault
 from distillstages.common.rowtext import as_text, brief, is_nothing, nested, text_of, value_of
 
@@ -49,7 +49,7 @@ class Parts(NamedTuple):
     question: str
     reference: str
     choices: int = 0
-    tests: Tests | Unusable | None = None
+    tests: UnitTests | Unusable | None = None
     instruction: str = ""
 
 

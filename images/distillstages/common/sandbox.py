@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 import httpx
 
 from distillstages.common import blocks, reasons
-from distillstages.common.codetests import Tests
+from distillstages.common.codetests import UnitTests
 from distillstages.common.exit import ConfigFault, Temporary
 from distillstages.common.verify import Verdict
 
@@ -96,7 +96,7 @@ class Sandbox:
     ) -> None:
         await self._http.aclose()
 
-    async def verdict(self, tests: Tests, code: str) -> Verdict:
+    async def verdict(self, tests: UnitTests, code: str) -> Verdict:
         """Judge code: accepted if it passes every test. Raises Temporary SandboxUnavailable, ConfigFault."""
         async with self._places:
             for cases in tests.cases():
@@ -106,7 +106,7 @@ class Sandbox:
                     return Verdict(False, reason, str(report.get("detail", ""))[:500] or report["verdict"], code)
         return Verdict(True, None, "passes its tests", code)
 
-    def _request(self, tests: Tests, cases: bytes, code: str) -> bytes:
+    def _request(self, tests: UnitTests, cases: bytes, code: str) -> bytes:
         rest = {
             "code": tests.header + code if "from __future__" not in code else code,
             "entryPoint": tests.entry_point,

@@ -17,7 +17,7 @@ from typing import IO, Any, Final, Protocol
 
 from distillstages.common import hub, identity, layouts, reasons
 from distillstages.common.blocks import Fields
-from distillstages.common.codetests import Tests, Unusable
+from distillstages.common.codetests import UnitTests, Unusable
 from distillstages.common.exit import DataFault, Temporary
 from distillstages.common.rowtext import brief, text_of
 
@@ -66,7 +66,7 @@ class Question:
     question: str
     reference: str
     choices: int = 0
-    tests: Tests | Unusable | None = None
+    tests: UnitTests | Unusable | None = None
     instruction: str = ""
     domain: str = ""
 

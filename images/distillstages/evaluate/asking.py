@@ -101,8 +101,8 @@ class Asker:
         self._stopping = stopping
 
     def run(self, tasks: Iterator[Task]) -> None:
-        """Work through all tasks. Raises what stops it: Fault EngineFailed, ConfigFault, Terminated, DiskFull, Temporary
-        SandboxUnavailable."""
+        """Work through all tasks. Raises what stops it: Fault EngineFailed, ConfigFault, Terminated, DiskFull,
+        Temporary SandboxUnavailable."""
         asyncio.run(self._run(tasks))
 
     async def _run(self, tasks: Iterator[Task]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from distillstages.common import codetests
 from distillstages.common.blocks import Fields
 from distillstages.common.coderows import COMPLETE, HEADER, PROGRAM
-from distillstages.common.codetests import MOST_CASES, Tests, Unusable
+from distillstages.common.codetests import MOST_CASES, UnitTests, Unusable
 from distillstages.common.exit import DataFault
 from distillstages.common.layouts import Parts, columns, parts_of
 
@@ -29,13 +29,13 @@ def read(given: dict[str, Any], layout: str = "CodeTests", **fields: Any) -> Par
     return parts_of(Fields(layout=layout, **fields), given, "apps.jsonl row 7")
 
 
-def tests_of(given: dict[str, Any], **fields: Any) -> Tests:
+def packed(given: dict[str, Any], **fields: Any) -> UnitTests:
     found = read(given, **fields).tests
-    assert isinstance(found, Tests), found
+    assert isinstance(found, UnitTests), found
     return found
 
 
-def cases_of(tests: Tests) -> list[Any]:
+def cases_of(tests: UnitTests) -> list[Any]:
     return [case for part in tests.cases() for case in json.loads(part)]
 
 
@@ -43,7 +43,7 @@ def test_a_row_of_programs_asks_for_one_and_its_tests_are_inputs_and_outputs() -
     parts = read(row(SUMS))
     assert parts.question == f"Add them.\n\n{PROGRAM}"
     assert parts.question.removesuffix(parts.instruction) == "Add them."
-    assert isinstance(parts.tests, Tests)
+    assert isinstance(parts.tests, UnitTests)
     assert cases_of(parts.tests) == [{"stdin": "1 2\n", "stdout": "3\n"}, {"stdin": "4 5\n", "stdout": "9"}]
     assert (parts.tests.entry_point, parts.tests.header) == ("", "")
     assert parts.reference.startswith("2 tests of standard input and output (sha256 ")
@@ -55,15 +55,15 @@ def test_a_row_of_functions_asks_for_its_function_below_the_starter_code() -> No
     parts = read(row(given, starter_code="\nclass Solution:\n    def add(self, a, b):\n        "))
     assert parts.question.startswith("Add them.\n\n```python\nclass Solution:\n    def add(self, a, b):\n```\n\nWrite")
     assert "as the function `add`" in parts.question
-    assert isinstance(parts.tests, Tests)
+    assert isinstance(parts.tests, UnitTests)
     assert cases_of(parts.tests) == [{"arguments": [1, 2], "expected": 3}]
     assert (parts.tests.entry_point, parts.tests.header) == ("add", HEADER)
 
 
 def test_where_all_outputs_are_lists_of_one_the_list_and_its_value_are_right() -> None:
-    wrapped = tests_of(row({"fn_name": "f", "inputs": [[1], [2]], "outputs": [[3], [[4]]]}))
+    wrapped = packed(row({"fn_name": "f", "inputs": [[1], [2]], "outputs": [[3], [[4]]]}))
     assert [case["alternatives"] for case in cases_of(wrapped)] == [[3], [[4]]]
-    plain = tests_of(row({"fn_name": "f", "inputs": [[1], [2]], "outputs": [[3], [4, 5]]}))
+    plain = packed(row({"fn_name": "f", "inputs": [[1], [2]], "outputs": [[3], [4, 5]]}))
     assert not any("alternatives" in case for case in cases_of(plain))
 
 
@@ -72,7 +72,7 @@ def test_a_row_of_human_eval_asks_for_the_whole_function_and_keeps_what_stands_b
     given = {"prompt": prompt, "test": "def check(candidate):\n    assert candidate(1) == 2", "entry_point": "up"}
     parts = read(given, "HumanEval")
     assert parts.question == f"```python\n{prompt.strip()}\n```\n\n{COMPLETE}"
-    assert isinstance(parts.tests, Tests)
+    assert isinstance(parts.tests, UnitTests)
     assert parts.tests.header == "import math\n\ndef help(x):\n    return x\n\n\n"
     assert cases_of(parts.tests) == [{"tests": given["test"], "prelude": prompt.strip()}]
     assert set(columns(Fields(layout="HumanEval"))) == set(given)
@@ -140,21 +140,21 @@ def test_tests_that_are_too_large_are_not_even_parsed(monkeypatch: pytest.Monkey
 
 def test_more_cases_than_a_request_takes_go_in_several() -> None:
     numbers = [str(n) for n in range(2 * MOST_CASES + 1)]
-    tests = tests_of(row({"inputs": numbers, "outputs": numbers}))
+    tests = packed(row({"inputs": numbers, "outputs": numbers}))
     assert [len(json.loads(part)) for part in tests.cases()] == [MOST_CASES, MOST_CASES, 1]
 
 
 def test_what_may_be_written_grows_with_what_is_expected() -> None:
-    assert tests_of(row(SUMS)).output_bytes == 1 << 20
-    assert tests_of(row({"inputs": ["1"], "outputs": ["x" * (1 << 20)]})).output_bytes == 2 << 20
+    assert packed(row(SUMS)).output_bytes == 1 << 20
+    assert packed(row({"inputs": ["1"], "outputs": ["x" * (1 << 20)]})).output_bytes == 2 << 20
 
 
 def test_a_column_that_is_not_there_is_an_error_of_the_mapping() -> None:
-    with pytest.raises(DataFault, match="no field 'input_output' for tests; .* Map it with fields.tests"):
+    with pytest.raises(DataFault, match=r"no field 'input_output' for tests; .* Map it with fields.tests"):
         read({"question": "q"})
-    with pytest.raises(DataFault, match="no field 'stub' for starter code; .* Map it with fields.starterCode"):
+    with pytest.raises(DataFault, match=r"no field 'stub' for starter code; .* Map it with fields.starterCode"):
         read(row(SUMS), starter_code="stub")
-    with pytest.raises(DataFault, match="no field 'entry_point' .* Map it with fields.entryPoint"):
+    with pytest.raises(DataFault, match=r"no field 'entry_point' .* Map it with fields.entryPoint"):
         read({"prompt": "def f(): ...", "test": "t"}, "HumanEval")
 
 

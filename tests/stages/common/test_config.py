@@ -104,6 +104,21 @@ def test_training_wants_epochs_or_steps_and_not_both() -> None:
     assert "set exactly one of epochs (1.0) and maxSteps (10)" in refusal({**given, "train": block})
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "words"),
+    [
+        ({"grader": "Code"}, "benchmark 'b' has grader Code and layout Columns, but grader Code goes with"),
+        ({"fields": {"layout": "HumanEval"}}, "benchmark 'b' has grader Math and layout HumanEval"),
+        ({"grader": "Code", "fields": {"layout": "CodeTests"}}, "'b' has grader Code, which needs sandbox.url"),
+    ],
+)
+def test_a_benchmark_of_code_has_tests_a_grader_and_a_sandbox(benchmark: dict[str, Any], words: str) -> None:
+    given = {k: v for k, v in document(stage="evaluate").items() if k != "curate"}
+    benchmarks = [{"name": "b", "uri": "file:///b.jsonl", **benchmark}]
+    block = {"models": [{"name": "base", "uri": "file:///m"}], "benchmarks": benchmarks}
+    assert words in refusal({**given, "evaluate": block})
+
+
 def test_text_that_is_no_yaml_is_refused_with_its_place() -> None:
     assert "line 2, column" in refusal("a: [1,\nb: }")
     assert "found str at the top" in refusal("hello")

@@ -79,7 +79,7 @@ def test_hostile_code_disturbs_no_neighbour_and_not_the_service(port: int) -> No
         ({**GOOD, "cases": [{"stdin": "1"}]}, "cases[0]: expected stdin and stdout"),
         (
             {**GOOD, "cases": [{"arguments": [1], "expected": 2, "alternatives": 3}]},
-            "cases[0].alternatives: expected a",
+            "cases[0].alternatives: expect",
         ),
         ({**GOOD, "cases": [CHECK, {"stdin": "", "stdout": ""}]}, "all must be of one kind"),
         ({**GOOD, "code": 5}, "code: expected a string"),
