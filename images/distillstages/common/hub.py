@@ -152,9 +152,7 @@ def rows_of_repository(source: Located) -> Iterator[tuple[str, int, Mapping[str,
         name = repository.repository
         if not found.startswith("hf://"):
             name, revision = str(mirror.local_copy(found)), None
-        stream = datasets.load_dataset(
-            name, repository.config, split=source.split, revision=revision, streaming=True
-        )
+        stream = datasets.load_dataset(name, repository.config, split=source.split, revision=revision, streaming=True)
         for number, row in enumerate(stream, 1):
             yield where, number, row
     except (StageError, GeneratorExit):

@@ -249,7 +249,10 @@ def test_a_mirror_store_or_proxy_named_in_the_environment_is_reached_by_the_stag
     ("uri", "rules"),
     [
         ("file:///mnt/distillrun/hub", []),
-        ("http://mirror.tools.svc:8080/hf", [{"to": [namespace("tools")], "ports": [{"protocol": "TCP", "port": 8080}]}]),
+        (
+            "http://mirror.tools.svc:8080/hf",
+            [{"to": [namespace("tools")], "ports": [{"protocol": "TCP", "port": 8080}]}],
+        ),
     ],
 )
 def test_with_a_mirror_it_is_reached_instead_of_the_internet(uri: str, rules: list[Any]) -> None:
