@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from distillstages.common import reasons
@@ -27,7 +28,7 @@ def body(context: Context) -> Mapping[str, Any]:
     block = context.config.resolve
     assert block is not None
     failed: list[StageError] = []
-    curated = [*block.sources, *([block.dataset] if block.dataset else [])]
+    curated: list[data.Input] = [*block.sources, *([block.dataset] if block.dataset else [])]
     total = 1 + len(curated) + len(block.benchmarks) + len(block.against)
     with Progress(context.metrics, unit="inputs", total=total) as progress:
 
@@ -42,11 +43,12 @@ def body(context: Context) -> Mapping[str, Any]:
                 progress.advance()
 
         found = attempt(lambda: student.resolve(block))
-        parts = {"sources": curated, "benchmarks": block.benchmarks, "against": block.against}
-        entries = {
-            part: [attempt(lambda each=each: data.resolve(each)) for each in inputs]  # type: ignore[misc]
-            for part, inputs in parts.items()
+        parts: dict[str, Sequence[data.Input]] = {
+            "sources": curated,
+            "benchmarks": block.benchmarks,
+            "against": block.against,
         }
+        entries = {part: [attempt(partial(data.resolve, each)) for each in inputs] for part, inputs in parts.items()}
     if failed:
         raise together(failed)
     return message.numbers(found, entries, context.output.uri)
