@@ -77,6 +77,7 @@ def largest_spec() -> dict[str, Any]:
         each["fields"] |= {"layout": "MultipleChoice"}
         each["fields"].pop("input")
     spec["curate"]["select"]["strategy"] = "S1"
+    spec["curate"]["generate"]["reasoningDelimiters"]["close"] = "b" * 64
     sources = [source["name"] for source in spec["curate"]["sources"]]
     for each, name in zip(spec["curate"]["select"]["preselect"], reversed(sources), strict=True):
         each["source"] = name
