@@ -87,6 +87,7 @@ def largest_spec() -> dict[str, Any]:
     curate["difficulty"].pop("scores")
     curate["domains"].pop("column")
     curate["domains"]["model"] = curate["rewrite"]["model"] = models[-1]
+    spec["curate"]["generate"]["reasoningDelimiters"]["close"] = "b" * 64
     sources = [source["name"] for source in spec["curate"]["sources"]]
     for each, name in zip(spec["curate"]["select"]["preselect"], reversed(sources), strict=True):
         each["source"] = name

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Final
 
 from distillstages.common import reasons
-from distillstages.common.blocks import DatasetToResolve, InputToResolve
 from distillstages.common.exit import ConfigFault, DataFault, StageError, Temporary, cause_rank
 from distillstages.common.progress import Progress
 from distillstages.common.worker import Context, run
@@ -29,7 +28,7 @@ def body(context: Context) -> Mapping[str, Any]:
     block = context.config.resolve
     assert block is not None
     failed: list[StageError] = []
-    curated: list[InputToResolve | DatasetToResolve] = [*block.sources, *([block.dataset] if block.dataset else [])]
+    curated: list[data.Input] = [*block.sources, *([block.dataset] if block.dataset else [])]
     total = 1 + len(curated) + len(block.benchmarks) + len(block.against)
     with Progress(context.metrics, unit="inputs", total=total) as progress:
 

@@ -10,7 +10,6 @@ import fsspec
 import pytest
 
 from distillstages.common import hub, mirror
-from distillstages.common.blocks import Source
 from distillstages.common.exit import DataFault, Temporary
 from tests.stages.fake_hub import SHA
 
@@ -47,11 +46,11 @@ def test_a_revision_that_the_mirror_lacks_is_named_with_the_command_that_brings_
 
 
 def test_a_repository_as_a_whole_is_copied_out_of_an_object_store(store: Any, tmp_path: Path) -> None:
-    source = Source(name="a", uri="hf://datasets/owner/sums", revision=SHA)
-    rows = [row for _, _, row in hub.rows_of_repository(source)]
-    assert rows == [{"question": "1+1=?", "answer": "2"}]
-    (copy,) = tmp_path.glob("mirrored-*")
-    assert (copy / "data/train.jsonl").is_file()
+    where = hub.located("hf://datasets/owner/sums", SHA)
+    copy = mirror.local_copy(where)
+    assert copy.parent == tmp_path
+    assert [str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()] == ["data/train.jsonl"]
+    assert mirror.local_copy(where) == copy
 
 
 def test_a_store_that_is_away_is_waited_for(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
