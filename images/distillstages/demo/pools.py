@@ -11,9 +11,9 @@
 | stories-test.jsonl   | as stories.jsonl                     | other than where a pool leaks them             |
 | choices-test.parquet | as choices.parquet                   |                                                |
 
-All digits are from 0 to 4: no column carries, which a pupil learns sooner. As pools in the wild these hold what curation
-must find: rows that stand there twice, questions that two files share, stories told again in nearly the same words, and
-questions of the benchmarks, some of them reworded. The constants say how many.
+All digits are from 0 to 4: no column carries, which a pupil learns sooner. As pools in the wild these hold what
+curation must find: rows that stand there twice, questions that two files share, stories told again in nearly the same
+words, and questions of the benchmarks, some of them reworded. The constants say how many.
 """
 
 from __future__ import annotations
