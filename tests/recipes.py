@@ -110,9 +110,9 @@ def check_s1(spec: Mapping[str, Any], curated: Curated) -> None:
     filled = Counter(domains[source] for source, _ in chosen - first)
     large = [filled[domain] for domain in ("math", "stories", "puzzle")]
     assert min(large) > 0.6 * max(large), filled
-    for source in ("stories", "tasks"):
-        long = {text for text in curated.asked if text[0] == source and columns(text[1]) == 4}
-        assert len(long & chosen) > 0.8 * len(long), "the longest of a domain are all but sure to be drawn"
+    long = {(source, question) for source, question in curated.asked if source == "aime"}
+    assert long - first, "no wrong trace of four columns is there to be drawn"
+    assert len(long & chosen) > 0.95 * len(long), "the longest of a domain are all but sure to be drawn"
 
 
 def columns(question: str) -> int:

@@ -3,6 +3,7 @@
 | file                 | layout                               | questions                                      |
 | -------------------- | ------------------------------------ | ---------------------------------------------- |
 | math.jsonl           | columns `problem` and `solution`     | `234+142=?`                                    |
+| aime.jsonl           | the same                             | sums of four digits: longer traces             |
 | stories.jsonl        | ShareGPT conversations               | `Mia had 234 beads and bought 142 more. 2…`    |
 | tasks.csv            | Alpaca: instruction, input, output   | `Add the two numbers.`, below it `234+142=?`   |
 | choices.parquet      | GPQA's columns                       | `234+142=?` with four choices                  |
@@ -10,10 +11,9 @@
 | stories-test.jsonl   | as stories.jsonl                     | other than where a pool leaks them             |
 | choices-test.parquet | as choices.parquet                   |                                                |
 
-Some sums have four digits, so that there are long traces and short ones. All digits are from 0 to 4: no column carries,
-and a pupil learns that within a hundred steps. As pools in the wild these hold what curation must find: rows that stand
-there twice, questions that two files share, stories told again in nearly the same words, and questions of the
-benchmarks, some of them reworded. The constants say how many.
+All digits are from 0 to 4: no column carries, which a pupil learns sooner. As pools in the wild these hold what
+curation must find: rows that stand there twice, questions that two files share, stories told again in nearly the same
+words, and questions of the benchmarks, some of them reworded. The constants say how many.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from distillstages.demo.additions import Addition, work
 VERSION: Final = 1
 """Raised when the files change, so that folders with older ones are made anew."""
 
-SIZES: Final = {"math": (600, 80), "stories": (180, 60), "tasks": (120, 40), "choices": (80, 0)}
-"""Sums of three and of four digits in a pool, before what follows is added."""
-TESTS: Final = {"additions": (30, 10), "stories": (20, 0), "choices": (20, 0)}
+SIZES: Final = {"math": 640, "aime": 80, "stories": 200, "tasks": 160, "choices": 80}
+"""Questions of a pool, before what follows is added."""
+TESTS: Final = {"additions": 40, "stories": 20, "choices": 20}
 """The same of the benchmarks."""
 REPEATED: Final = 8
 """Rows that stand in math.jsonl twice."""
@@ -53,13 +53,9 @@ Row = dict[str, Any]
 def write_pools(folder: Path, seed: int) -> None:
     """Writes the files above into the folder (made if missing); the same seed makes the same bytes."""
     dice = random.Random(f"pools-{seed}")
-    drawn = {digits: _different(dice, digits) for digits in (3, 4)}
-
-    def some(numbers: tuple[int, int]) -> list[Addition]:
-        return [next(drawn[digits]) for digits, count in zip((3, 4), numbers, strict=True) for _ in range(count)]
-
-    tests = {name: some(numbers) for name, numbers in TESTS.items()}
-    pools = {name: some(numbers) for name, numbers in SIZES.items()}
+    short, long = _different(dice, 3), _different(dice, 4)
+    tests = {name: [next(short) for _ in range(count)] for name, count in TESTS.items()}
+    pools = {name: [next(long if name == "aime" else short) for _ in range(count)] for name, count in SIZES.items()}
     told = [(each, dice.choice(_NAMES), dice.choice(_THINGS)) for each in pools["stories"]]
     asked = [(each, dice.choice(_NAMES), dice.choice(_THINGS)) for each in tests["stories"]]
     leaked = [
@@ -77,7 +73,9 @@ def write_pools(folder: Path, seed: int) -> None:
         dice.shuffle(rows)
 
     folder.mkdir(parents=True, exist_ok=True)
-    _jsonl(folder / "math.jsonl", ({"problem": each.question, "solution": _solution(each)} for each in math))
+    for name, some in (("math", math), ("aime", pools["aime"])):
+        problems = ({"problem": each.question, "solution": _solution(each)} for each in some)
+        _jsonl(folder / f"{name}.jsonl", problems)
     _jsonl(folder / "stories.jsonl", (_conversation(*each) for each in stories))
     _csv(folder / "tasks.csv", tasks)
     _parquet(folder / "choices.parquet", [_choices(each) for each in choices])

@@ -46,14 +46,13 @@ def test_a_small_recipe_curates_what_its_pools_imply(name: str, claim: Path, tmp
 
 
 def test_the_pools_hold_what_they_say(claim: Path) -> None:
-    sources = {source["name"]: source for source in recipe("sky-t1-smoke")["spec"]["curate"]["sources"]}
-    found = {name: texts(source, claim) for name, source in sources.items()}
-    for name, (short, long) in pools.SIZES.items():
-        questions = [question for _, question in found[name]]
-        added = pools.LEAKED.get(name, 0)
-        added += {"math": pools.REPEATED, "stories": pools.RETOLD, "tasks": pools.SHARED}.get(name, 0)
-        assert len(questions) == short + long + added
-        assert sum(columns(question) == 4 for question in questions) >= long
-    assert len(found["math"]) - len(set(found["math"])) == pools.REPEATED
-    shared = {question for _, question in found["math"]} & {question for _, question in found["tasks"]}
-    assert len(shared) == pools.SHARED
+    sources = {source["name"]: source for source in recipe("s1-smoke")["spec"]["curate"]["sources"]}
+    found = {name.replace("gpqa", "choices"): texts(source, claim) for name, source in sources.items()}
+    more = {"math": pools.REPEATED, "stories": pools.RETOLD, "tasks": pools.SHARED}
+    for name, size in pools.SIZES.items():
+        assert len(found[name]) == size + pools.LEAKED.get(name, 0) + more.get(name, 0)
+        digits = {columns(question) for _, question in found[name]}
+        assert digits == {4 if name == "aime" else 3}
+    questions = {name: [question for _, question in pool] for name, pool in found.items()}
+    assert len(questions["math"]) - len(set(questions["math"])) == pools.REPEATED
+    assert len(set(questions["math"]) & set(questions["tasks"])) == pools.SHARED
