@@ -96,7 +96,11 @@ def test_a_small_run_is_accepted_and_gets_a_practitioners_defaults(api_server: K
             [{"name": name, "uri": "file:///x.jsonl", **share} for name, share in (("a", {"share": "1"}), ("b", {}))],
             "either all of them have a share or none",
         ),
-        ("curate.difficulty", {"models": ["nobody"]}, "curate.difficulty.models must be the name of one of spec.models"),
+        (
+            "curate.difficulty",
+            {"models": ["nobody"]},
+            "curate.difficulty.models must be the name of one of spec.models",
+        ),
         ("curate.difficulty", {"models": []}, "at least 1 items"),
         ("curate.difficulty", {"models": ["teacher"], "maxPassRate": "0.5"}, "belong to keep: PassRate"),
         ("curate.difficulty", {"models": ["teacher"], "keep": "PassRate"}, "needs minPassRate, maxPassRate or both"),
@@ -158,7 +162,9 @@ def test_only_a_model_whose_answers_are_trained_on_needs_terms(api_server: Kube,
     said = api_server.refusal(with_field(thing, "curate.rewrite", {"model": "weak"}))
     assert "must say that this is permitted" in said
     thing["spec"]["models"][1]["terms"] = {"trainingPermitted": False, "reference": "https://example.com/terms"}
-    assert "must say that this is permitted" in api_server.refusal(with_field(thing, "curate.rewrite", {"model": "weak"}))
+    assert "must say that this is permitted" in api_server.refusal(
+        with_field(thing, "curate.rewrite", {"model": "weak"})
+    )
 
 
 def test_a_run_on_a_published_dataset_needs_no_model_and_no_teacher(api_server: Kube, namespace: str) -> None:

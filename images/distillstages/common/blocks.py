@@ -285,7 +285,9 @@ class Curate(Model):
         if unknown:
             raise ValueError(f"model {unknown[0]!r} is asked, but is neither the teacher nor one of models")
         if self.rewrite is not None and self.verify.wrong == "Keep":
-            raise ValueError("rewrite needs verify.wrong Reject: nothing checks whether a rewriting kept a wrong answer")
+            raise ValueError(
+                "rewrite needs verify.wrong Reject: nothing checks whether a rewriting kept a wrong answer"
+            )
         if len({s.share is None for s in self.sources}) == 2:
             raise ValueError("either all sources have a share or none")
         return self

@@ -84,7 +84,9 @@ class Curation:
         questions, config = len(self.pool.questions), self.config
         planned = {_TRACES: questions * config.generate.samples}
         if config.difficulty is not None:
-            planned |= {f"{difficulty.STEP}/{m}": questions * config.difficulty.samples for m in config.difficulty.models}
+            planned |= {
+                f"{difficulty.STEP}/{m}": questions * config.difficulty.samples for m in config.difficulty.models
+            }
         if config.domains is not None and config.domains.model is not None:
             planned[domains.STEP] = questions
         if config.rewrite is not None:
@@ -107,7 +109,9 @@ class Curation:
                     await self._measure_difficulty()
                 if self.config.domains is not None and self.config.domains.model is not None:
                     await self._label(self.config.domains, self.config.domains.model)
-                await self._ask(_TRACES, self.teacher.name, self.config.generate, self._keys(), self._question, self._check)
+                await self._ask(
+                    _TRACES, self.teacher.name, self.config.generate, self._keys(), self._question, self._check
+                )
                 if self.config.rewrite is not None:
                     await self._rewrite(self.config.rewrite)
                 for task in watchers:

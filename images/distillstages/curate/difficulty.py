@@ -115,7 +115,9 @@ def _passed(config: Difficulty, question: Question, journal: Journal) -> Passed:
     return Passed(sum(reason is None for reason in verdicts), sum(reason not in _SAYS_NOTHING for reason in verdicts))
 
 
-def rows(config: Difficulty, questions: Sequence[Question], journals: Mapping[str, Journal]) -> Iterator[dict[str, Any]]:
+def rows(
+    config: Difficulty, questions: Sequence[Question], journals: Mapping[str, Journal]
+) -> Iterator[dict[str, Any]]:
     """Rows of the artifact, in the order of the questions, models and samples."""
     for question in questions:
         for model in config.models:

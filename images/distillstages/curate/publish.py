@@ -43,9 +43,7 @@ class Publication:
     """Writes what a curation has recorded: `journals` by model, all answers of `pool`'s questions judged; `answered`
     are the questions that weaker models were asked about."""
 
-    def __init__(
-        self, context: Context, pool: Pool, journals: Mapping[str, Journal], answered: list[Question]
-    ) -> None:
+    def __init__(self, context: Context, pool: Pool, journals: Mapping[str, Journal], answered: list[Question]) -> None:
         assert context.config.curate is not None
         assert context.config.curate.teacher is not None
         self.context = context

@@ -76,7 +76,9 @@ def test_only_what_all_weaker_models_fail_is_asked_of_the_teacher(make_stage: An
     assert left_out[0] == ("difficulty", "TooEasy", "1 of 1 answers of small, medium are right")
     assert [reason for _, reason, _ in left_out] == ["TooEasy"] * 6
     assert finished.numbers["funnel"] == {"read": 9, "deduplicate": 9, "difficulty": 3, "verify": 3}
-    answers = [(row["model"], int(row["question"].partition("+")[0]), row["reason"]) for row in stage.rows("difficulty")]
+    answers = [
+        (row["model"], int(row["question"].partition("+")[0]), row["reason"]) for row in stage.rows("difficulty")
+    ]
     assert answers[:3] == [("small", 0, ""), ("small", 1, "WrongAnswer"), ("medium", 1, "")]
     assert len(answers) == 15
     assert finished.numbers["paid"] == {

@@ -81,4 +81,3 @@ def test_a_column_that_is_not_there_is_an_error_unless_the_source_has_a_domain(t
     assert list(pool.read(sourced(tmp_path, rows, domain="math"), 1).labels.values()) == ["math"]
     with pytest.raises(DataFault, match="expected the question's domain as text"):
         pool.read(sourced(tmp_path, [{**rows[0], "subject": ["a"]}]), 1)
-

@@ -153,7 +153,10 @@ def test_each_model_that_is_asked_costs_its_own_price_and_status_tells_them_apar
     numbers |= {'paid_prompt_tokens{model="free"}': 9e6}
     scrapes = {f"{name}-0": Scrape("u", at(play.clock), numbers, "questions")}
     play.step(job(name, "curate"), pod(name, stage="curate"), scrapes=scrapes, seconds=30)
-    told = {"teacher": {"promptTokens": 10**6, "completionTokens": 10**5}, **paid(2 * 10**6, 2 * 10**6, "small")["paid"]}
+    told = {
+        "teacher": {"promptTokens": 10**6, "completionTokens": 10**5},
+        **paid(2 * 10**6, 2 * 10**6, "small")["paid"],
+    }
     end(play, 75, outcome="Failed", reason="Temporary", retryAfterSeconds=5, numbers={"paid": told})
     cost = stage_of(play.run.status, "curate")["cost"]
     assert {item["model"]: item["amount"] for item in cost["asked"]} == {"small": "0.6000", "teacher": "2.2500"}

@@ -124,8 +124,10 @@ def test_of_the_models_that_curation_asks_count_place_and_name_there_and_of_the_
 
     assert mark() == mark("other-name") == mark(requestsPerDay=9)
     assert len({mark(), mark(""), mark(url="http://elsewhere/v1"), mark(model="s2")}) == 4
-    assert mark("") == mark("", url="http://elsewhere/v1") == fingerprint(
-        run(), Spec.model_validate(spec()), "curate", "", Resolved()
+    assert (
+        mark("")
+        == mark("", url="http://elsewhere/v1")
+        == fingerprint(run(), Spec.model_validate(spec()), "curate", "", Resolved())
     )
 
 
