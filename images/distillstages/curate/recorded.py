@@ -32,7 +32,7 @@ from typing import IO, Any, Final
 import distillstages
 from distillstages.common.artifacts import PARTIAL, Output
 from distillstages.common.blocks import ReasoningDelimiters, Verify
-from distillstages.common.codetests import Tests
+from distillstages.common.codetests import UnitTests
 from distillstages.common.sources import Question
 from distillstages.curate.journal import Journal, Judged, Key, journal_of, parts
 from distillstages.curate.records import Answer
@@ -60,7 +60,7 @@ def judging(verify: Verify, question: Question, marks: ReasoningDelimiters | Non
 
 
 def _tests(question: Question) -> list[str] | None:
-    if not isinstance(question.tests, Tests):
+    if not isinstance(question.tests, UnitTests):
         return None
     tests = question.tests
     packed = [hashlib.sha256(cases).hexdigest() for cases in tests.cases()]

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+import yaml
+
+from distillstages.common import config as configuration
+from distillstages.common.exit import ConfigFault, DataFault, Temporary
+from distillstages.common.metrics import Metrics
+from distillstages.common.worker import Context, as_stage_error, open_output
+from distillstages.curate.curation import Curation
 from tests.stages.curate.conftest import Stage, additions
 from tests.stages.curate.fake_teacher import FakeTeacher, Raw, add, completion, solve
 
@@ -55,6 +65,17 @@ def rewritten(prompt: str, nth: int) -> Raw:
     )
 
 
+def inside(stage: Stage) -> dict[str, Any]:
+    """The stage in this process, which is started once and not for each test; its numbers. Raises StageError."""
+    config = configuration.parse(yaml.safe_dump(stage.config))
+    output = open_output(config)
+    output.claim()
+    try:
+        return asyncio.run(Curation(Context(config, output, Metrics(), threading.Event())).run())
+    except ExceptionGroup as error:
+        raise as_stage_error(error) from error
+
+
 def test_only_what_all_weaker_models_fail_is_asked_of_the_teacher(make_stage: Any) -> None:
     with (
         FakeTeacher() as teacher,
@@ -67,27 +88,36 @@ def test_only_what_all_weaker_models_fail_is_asked_of_the_teacher(make_stage: An
             models=[model("small", small), model("medium", medium)],
             difficulty={"models": ["small", "medium"], "maxTokens": 77},
         )
-        finished = stage.run()
-        assert finished.code == 0, finished.log
+        numbers = inside(stage)
         assert (small.total, medium.total, teacher.total) == (9, 6, 3)
         assert (small.requests[0]["temperature"], small.requests[0]["max_tokens"]) == (0.0, 77)
     assert first_terms(stage.rows()) == [2, 5, 8]
     left_out = [(row["step"], row["reason"], row["detail"]) for row in stage.rows("filtered")]
     assert left_out[0] == ("difficulty", "TooEasy", "1 of 1 answers of small, medium are right")
     assert [reason for _, reason, _ in left_out] == ["TooEasy"] * 6
-    assert finished.numbers["funnel"] == {"read": 9, "deduplicate": 9, "difficulty": 3, "verify": 3}
+    assert numbers["funnel"] == {"read": 9, "deduplicate": 9, "difficulty": 3, "verify": 3}
     answers = [
         (row["model"], int(row["question"].partition("+")[0]), row["reason"]) for row in stage.rows("difficulty")
     ]
     assert answers[:3] == [("small", 0, ""), ("small", 1, "WrongAnswer"), ("medium", 1, "")]
     assert len(answers) == 15
-    assert finished.numbers["paid"] == {
+    assert numbers["paid"] == {
         "t": {"promptTokens": 9, "completionTokens": 21},
         "small": {"promptTokens": 27, "completionTokens": 63},
         "medium": {"promptTokens": 18, "completionTokens": 42},
     }
     card = (stage.output / "README.md").read_text()
     assert "Difficulty by small-1 (small), medium-1 (medium), 1 answers each" in card
+    names = sorted(path.name for path in (stage.output / ".partial").glob("answers*"))
+    assert names == [f"answers{model}000001-0001.jsonl" for model in ("-", ".medium.", ".small.")]
+
+
+def test_a_pool_that_is_too_easy_is_said_to_be(make_stage: Any) -> None:
+    with FakeTeacher() as teacher, FakeTeacher() as small:
+        stage = make_stage(teacher.url, models=[model("small", small)], difficulty={"models": ["small"]})
+        with pytest.raises(DataFault, match="no question is left to ask: read 5, TooEasy 5"):
+            inside(stage)
+        assert (small.total, teacher.total) == (5, 0)
 
 
 def test_only_what_a_model_rates_within_its_sources_window_is_asked_of_the_teacher(make_stage: Any) -> None:
@@ -103,22 +133,11 @@ def test_only_what_a_model_rates_within_its_sources_window_is_asked_of_the_teach
             models=[model("scorer", scorer)],
             difficulty={"models": ["scorer"], "keep": "Score", "scores": [{"source": "pool", "min": 4, "max": 6}]},
         )
-        finished = stage.run()
-    assert finished.code == 0, finished.log
+        inside(stage)
     assert first_terms(stage.rows()) == [3, 4, 5]
     funnel = json.loads((stage.output / "funnel.json").read_text())["steps"]
     assert funnel[2]["removed"] == {"TooEasy": 3, "TooHard": 3}
     assert {row["detail"] for row in stage.rows("difficulty")} == set("123456789")
-
-
-def test_a_pool_that_is_too_easy_is_said_to_be(make_stage: Any) -> None:
-    with FakeTeacher() as teacher, FakeTeacher() as small:
-        stage = make_stage(teacher.url, models=[model("small", small)], difficulty={"models": ["small"]})
-        finished = stage.run()
-        assert teacher.total == 0
-    assert (finished.code, finished.message["reason"]) == (65, "NothingAccepted")
-    assert "read 5, TooEasy 5" in finished.message["message"]
-    assert finished.numbers["paid"]["small"] == {"promptTokens": 15, "completionTokens": 35}
 
 
 def test_a_labelers_domain_replaces_the_sources_and_is_counted_in_the_card(make_stage: Any) -> None:
@@ -130,13 +149,12 @@ def test_a_labelers_domain_replaces_the_sources_and_is_counted_in_the_card(make_
             domains={"model": "labeler", "labels": ["odd sums", "even sums"]},
             select={"strategy": "S1", "size": 5},
         )
-        finished = stage.run()
-    assert finished.code == 0, finished.log
+        numbers = inside(stage)
     domains = {first: row["domain"] for row in stage.rows() for first in first_terms([row])}
     expected = {n: "general" if n == 4 else ("even sums", "odd sums")[n % 2] for n in range(6)}
     assert len(domains) == 5
     assert domains.items() <= expected.items()
-    assert finished.numbers["unreadableLabels"] == 1
+    assert numbers["unreadableLabels"] == 1
     card = (stage.output / "README.md").read_text()
     assert "- Domains by labeler-1 (labeler)" in card
     assert "| odd sums |" in card
@@ -151,8 +169,7 @@ def test_an_accepted_trace_is_taught_as_rewritten_unless_that_changed_its_answer
             models=[model("writer", writer, termsReference="https://example.com/w")],
             rewrite={"model": "writer", "maxTokens": 99},
         )
-        finished = stage.run()
-        assert finished.code == 0, finished.log
+        numbers = inside(stage)
         assert writer.total == 5
         assert (writer.requests[0]["temperature"], writer.requests[0]["max_tokens"]) == (0.7, 99)
     assert first_terms(stage.rows()) == [0, 4, 5]
@@ -168,8 +185,8 @@ def test_an_accepted_trace_is_taught_as_rewritten_unless_that_changed_its_answer
         "Thinking of 1.",
         "",
     )
-    assert finished.numbers["funnel"] == {"read": 6, "deduplicate": 6, "verify": 5, "rewrite": 3}
-    assert finished.numbers["datasetTokens"] == 3 * (3 + 11)
+    assert numbers["funnel"] == {"read": 6, "deduplicate": 6, "verify": 5, "rewrite": 3}
+    assert numbers["datasetTokens"] == 3 * (3 + 11)
     assert "terms: https://example.com/w" in (stage.output / "README.md").read_text()
 
 
@@ -193,7 +210,7 @@ def test_a_curation_killed_in_any_step_asks_each_model_again_only_what_was_in_fl
             domains={"model": "other", "labels": ["odd sums", "even sums"]},
             rewrite={"model": "other"},
         )
-        for server, requests in ((small, 20), (other, 15), (teacher, 15), (other, 45)):
+        for server, requests in ((small, 20), (other, 45)):
             stage.start()
             until_asked(server, requests, stage)
             stage.kill()
@@ -217,44 +234,31 @@ def until_asked(server: FakeTeacher, requests: int, stage: Stage) -> None:
         time.sleep(0.002)
 
 
-def test_one_model_may_do_several_things_and_its_limits_hold_for_all_of_them(make_stage: Any) -> None:
-    with FakeTeacher(solves(lambda n: n > 2)) as teacher:
+def test_what_one_model_does_counts_together_and_its_used_up_day_is_said_to_be_its_own(make_stage: Any) -> None:
+    def useless(text: str, nth: int) -> Raw:
+        return completion("I do not know.")
+
+    with FakeTeacher() as teacher, FakeTeacher(useless) as small:
         stage = make_stage(
             teacher.url,
-            additions(5),
-            teacher={"requestsPerDay": 6},
-            difficulty={"models": ["t"], "keep": "PassRate", "minPassRate": 0.5},
-        )
-        finished = stage.run()
-        assert teacher.total == 6
-    assert (finished.code, finished.message["reason"]) == (75, "TeacherDailyLimit"), finished.log
-    assert "1 answers are missing" in finished.message["message"]
-
-
-def test_a_weaker_models_day_and_missing_key_are_said_to_be_its_own(make_stage: Any) -> None:
-    with FakeTeacher() as teacher, FakeTeacher() as small:
-        stage = make_stage(
-            teacher.url,
-            models=[model("small", small, requestsPerDay=3)],
+            models=[model("small", small, requestsPerDay=7)],
             difficulty={"models": ["small"]},
+            domains={"model": "small"},
         )
-        finished = stage.run()
-        assert (finished.code, finished.message["reason"]) == (75, "TeacherDailyLimit"), finished.log
-        assert "model 'small'" in finished.message["message"]
-        stage.block["models"][0]["apiKey"] = {"secret": "weak", "key": "token", "env": "NOT_SET"}
-        stage.attempt = 2
-        finished = stage.run()
-        assert teacher.total == 0
-    assert (finished.code, finished.message["reason"]) == (78, "TeacherUnauthorized"), finished.log
-    assert "the key of model 'small'" in finished.message["message"]
-    assert "'token' of the Secret 'weak'" in finished.message["message"]
+        with pytest.raises(
+            Temporary, match=r"model 'small'.* its requestsPerDay of 7 .* 3 answers are missing"
+        ) as error:
+            inside(stage)
+        assert (small.total, teacher.total) == (7, 0)
+    assert error.value.reason == "TeacherDailyLimit"
 
 
-def test_the_journals_of_models_are_apart(make_stage: Any) -> None:
-    with FakeTeacher() as teacher, FakeTeacher(solves(lambda n: False)) as small:
-        stage = make_stage(teacher.url, models=[model("small", small)], difficulty={"models": ["small"]})
-        assert stage.run().code == 0
-    names = sorted(path.name for path in (stage.output / ".partial").glob("answers*"))
-    assert names == ["answers-000001-0001.jsonl", "answers.small.000001-0001.jsonl"]
-    lines = [json.loads(line) for line in (stage.output / ".partial" / names[1]).read_text().splitlines()]
-    assert {line["key"].partition("/")[0] for line in lines if line["kind"] == "answer"} == {"difficulty"}
+def test_a_key_that_is_missing_is_named_before_anybody_is_asked(make_stage: Any) -> None:
+    with FakeTeacher() as teacher, FakeTeacher() as small:
+        key = {"secret": "weak", "key": "token", "env": "NOT_SET"}
+        stage = make_stage(
+            teacher.url, models=[model("small", small, apiKey=key)], difficulty={"models": ["small"], "samples": 2}
+        )
+        with pytest.raises(ConfigFault, match=r"the key of model 'small' .* NOT_SET .* 'token' of the Secret 'weak'"):
+            inside(stage)
+        assert (small.total, teacher.total) == (0, 0)
