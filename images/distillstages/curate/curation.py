@@ -81,7 +81,7 @@ class Curation:
         self.questions = await asyncio.to_thread(self._read_sources)
         self.by_key = {q.key: q for q in self.questions}
         self._watch_signals()
-        self.journal = await Journal.open(self.output, [request.identity(self.teacher, self.config.generate)])
+        self.journal = await Journal.open(self.output, asking=[request.identity(self.teacher, self.config.generate)])
         try:
             self.wanted = len(self._keys())
             with Progress(self.metrics, unit="questions", total=self.wanted) as self.progress:

@@ -80,7 +80,7 @@ class Journal:
         """What they reserved of the days' limits: until when (seconds since 1970), requests."""
 
     @classmethod
-    async def open(cls, output: Output, asking: Sequence[str] = ()) -> Journal:
+    async def open(cls, output: Output, *, asking: Sequence[str] = ()) -> Journal:
         """Read what is there and be ready to append; `asking` identifies how the model is asked (request.py), for
         other curations. Raises StageError."""
         journal = cls(output)
@@ -205,7 +205,7 @@ class Journal:
                     raise Temporary(message[:500]) from error
 
     def _load(self) -> None:
-        names = parts(self._output)
+        names = [n for n in self._output.list(PARTIAL) if n.startswith("answers-") and n.endswith(".jsonl")]
         # The claim's number, which two runs' first attempts do not share; an attempt's where nobody has claimed.
         writer = self._output.token or self._output.attempt
         number = 1 + max([_number(n, writer) for n in names], default=0)
@@ -268,11 +268,6 @@ class Journal:
             except (ValueError, KeyError, TypeError):
                 # A torn line of a process that was killed, or a verdict on one.
                 self.skipped_lines += 1
-
-
-def parts(output: Output) -> list[str]:
-    """Names of all files of all journals of a curation, sorted."""
-    return [name for name in output.list(PARTIAL) if name.startswith("answers-") and name.endswith(".jsonl")]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
