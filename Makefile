@@ -99,7 +99,7 @@ bench-operator: venv binaries ## the operator: latency, takeover; then RUNS (100
 bench-memory: venv ## the memory model against measured peaks of real small trainings (CPU, 15 processes, 15 minutes)
 	$(PY) hack/bench/measure_memory.py
 
-bench-curate: venv ## the filters of curation on 60,000 questions, beside their naive forms (2 minutes)
+bench-curate: venv ## the filters of curation on 60,000 questions, beside their naive forms, and answers taken over (4 minutes)
 	$(PY) hack/bench/curate.py
 
 bench-verify: venv ## the answer check: agreement with published labels, forms of notation, speed beside bare math-verify (2 minutes)

@@ -138,7 +138,7 @@ def take_over() -> dict[str, Any]:
                 file.write(line({"kind": "verdict", **verdict}))
 
     async def work(output: Output) -> int:
-        journal = await Journal.open(output, ["alike"])
+        journal = await Journal.open(output, asking=["alike"])
         requests = {(f"{n:032x}", 0): f"{n:032x}" for n in range(ROWS)}
         await recorded.take_over(
             journal, output, "alike", requests, judging=lambda key: "judge", stopping=asyncio.Event()

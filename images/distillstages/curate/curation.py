@@ -66,7 +66,7 @@ class Curation:
             for name, endpoint in self.config.endpoints.items():
                 is_teacher = roles[name] == "teacher"
                 asking = [request.identity(endpoint, generate) for generate in self._ways_to_ask(name)]
-                journals[name] = await Journal.open(self.output, asking, model="" if is_teacher else name)
+                journals[name] = await Journal.open(self.output, "" if is_teacher else name, asking=asking)
                 self.models[name] = AskedModel(
                     endpoint,
                     journals[name],

@@ -19,7 +19,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +33,6 @@ from distillstages.curate.records import Answer
 _log = logging.getLogger("distillstages.journal")
 _GROUP: Final = 1000
 _PUT_TRIES: Final = 4
-
-_NAME: Final = re.compile(r"(answers(?:-|\.[^.]+\.)\d+-\d+)(?:-\d+)?\.jsonl")
 
 Key = tuple[str, int]
 Judged = tuple[str | None, str, str]
@@ -86,7 +83,7 @@ class Journal:
         """What they reserved of the days' limits: until when (seconds since 1970), requests."""
 
     @classmethod
-    async def open(cls, output: Output, asking: Sequence[str] = (), *, model: str = "") -> Journal:
+    async def open(cls, output: Output, model: str = "", *, asking: Sequence[str] = ()) -> Journal:
         """Read what is there and be ready to append; `asking` identifies how the model is asked (request.py), for
         other curations; `model` names whose answers, "" the teacher's. Raises StageError."""
         journal = cls(output, model)
@@ -211,7 +208,7 @@ class Journal:
                     raise Temporary(message[:500]) from error
 
     def _load(self) -> None:
-        names = [name for name in parts(self._output) if name.startswith(self._prefix)]
+        names = [n for n in self._output.list(PARTIAL) if n.startswith(self._prefix) and n.endswith(".jsonl")]
         # The claim's number, which two runs' first attempts do not share; an attempt's where nobody has claimed.
         writer = self._output.token or self._output.attempt
         number = 1 + max([_number(n.removeprefix(self._prefix), writer) for n in names], default=0)
@@ -274,17 +271,6 @@ class Journal:
             except (ValueError, KeyError, TypeError):
                 # A torn line of a process that was killed, or a verdict on one.
                 self.skipped_lines += 1
-
-
-def parts(output: Output) -> list[str]:
-    """Names of all files of all journals of a curation, sorted."""
-    return [name for name in output.list(PARTIAL) if _NAME.fullmatch(name)]
-
-
-def journal_of(part: str) -> str:
-    """The journal that a file belongs to: in an object store several do."""
-    found = _NAME.fullmatch(part)
-    return found[1] if found else part
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -34,11 +34,13 @@ from distillstages.common.artifacts import PARTIAL, Output
 from distillstages.common.blocks import ReasoningDelimiters, Verify
 from distillstages.common.codetests import UnitTests
 from distillstages.common.sources import Question
-from distillstages.curate.journal import Journal, Judged, Key, journal_of, parts
+from distillstages.curate.journal import Journal, Judged, Key
 from distillstages.curate.records import Answer
 
 _log = logging.getLogger("distillstages.recorded")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
+_FILE: Final = re.compile(r"(answers(?:-|\.[^.]+\.)\d+-\d+)(?:-\d+)?\.jsonl")
+"""A file of a journal; the group is the same for all parts of one."""
 _HEAD: Final = b'{"kind":"answer","request":"'
 _REQUEST: Final = slice(len(_HEAD), len(_HEAD) + 32)
 _LONGEST_LINE: Final = 64 << 20
@@ -191,7 +193,8 @@ class _Others:
     def _files(self, curation: Output) -> list[str]:
         """Names of the files of its journals that begin as ours. Of one in an object store only the first part says."""
         try:
-            journals = [list(names) for _, names in groupby(parts(curation), journal_of)]
+            files = [found for name in curation.list(PARTIAL) if (found := _FILE.fullmatch(name))]
+            journals = [[file[0] for file in parts] for _, parts in groupby(files, lambda file: file[1])]
             return [name for names in journals if self._is_asked_alike(curation, names[0]) for name in names]
         except Exception as error:
             self._cannot_read(curation, error)

@@ -58,7 +58,7 @@ class Curations:
         self, letter: str, answers: list[Answer], verdicts: Mapping[Key, Judged] | None = None, asking: str = ALIKE
     ) -> None:
         """A curation that has been answered these."""
-        journal = await Journal.open(self.output(letter), [asking])
+        journal = await Journal.open(self.output(letter), asking=[asking])
         for each in answers:
             await journal.append(each)
         for key, verdict in (verdicts or {}).items():
@@ -74,7 +74,7 @@ class Curations:
         took: Callable[[int], None] = lambda answers: None,
     ) -> Journal:
         """The journal of one that is about to ask these. It stays readable."""
-        journal = await Journal.open(self.output(letter), [ALIKE])
+        journal = await Journal.open(self.output(letter), asking=[ALIKE])
         wanted = {key_of(n, s): request_of(n) for n in numbers for s in range(samples)}
         await recorded.take_over(
             journal, self.output(letter), ALIKE, wanted, judging=judging, stopping=asyncio.Event(), took=took
@@ -191,7 +191,7 @@ def test_two_questions_of_the_same_words_take_an_answer_each(curations: Curation
     )
 
     async def begin() -> Journal:
-        journal = await Journal.open(curations.output("b"), [ALIKE])
+        journal = await Journal.open(curations.output("b"), asking=[ALIKE])
         wanted = {key_of(n): same for n in range(3)}
         stopping = asyncio.Event()
         await recorded.take_over(
@@ -236,7 +236,7 @@ def test_killed_while_it_takes_over_the_next_process_takes_the_rest(
 
 def test_one_that_is_at_work_is_read_as_far_as_it_is(curations: Curations) -> None:
     async def both() -> tuple[set[Key], set[Key]]:
-        running = await Journal.open(curations.output("a"), [ALIKE])
+        running = await Journal.open(curations.output("a"), asking=[ALIKE])
         await running.append(answer(0))
         (file,) = curations.output("a").path(PARTIAL).glob("answers-*")
         with file.open("ab") as half:
@@ -319,7 +319,7 @@ def test_asked_to_stop_it_stops(curations: Curations, monkeypatch: pytest.Monkey
 
     async def begin() -> int:
         stopping = asyncio.Event()
-        journal = await Journal.open(curations.output("b"), [ALIKE])
+        journal = await Journal.open(curations.output("b"), asking=[ALIKE])
         wanted = {key_of(n): request_of(n) for n in range(100)}
         await recorded.take_over(
             journal,

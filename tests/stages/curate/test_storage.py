@@ -266,7 +266,7 @@ def test_in_an_object_store_too_answers_of_other_curations_are_taken_over(folder
         return Output(f"{place}/{letter * 64}/", stage="curate", fingerprint=letter * 64, attempt=1)
 
     async def record(letter: str, asking: str, some: list[Answer]) -> None:
-        journal = await Journal.open(curation(letter), [asking])
+        journal = await Journal.open(curation(letter), asking=[asking])
         for answer in some:
             await journal.append(answer)
         await journal.judge(("q4", 0), None, "equal", "judge")
@@ -275,12 +275,12 @@ def test_in_an_object_store_too_answers_of_other_curations_are_taken_over(folder
     async def take_over() -> tuple[dict[str, str], tuple[str | None, str] | None]:
         await record("a", "otherwise", answers)
         await record("b", "alike", answers[2:])
-        journal = await Journal.open(curation("c"), ["alike"])
+        journal = await Journal.open(curation("c"), asking=["alike"])
         await recorded.take_over(
             journal, curation("c"), "alike", wanted, judging=lambda key: "judge", stopping=asyncio.Event()
         )
         await journal.close()
-        again = await Journal.open(curation("c"), ["alike"])
+        again = await Journal.open(curation("c"), asking=["alike"])
         found = {key: again.read((key, 0)).content for key, _ in again.entries}
         return found, again.entries["q4", 0].verdict
 
