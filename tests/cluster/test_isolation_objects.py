@@ -13,6 +13,8 @@ from distillrun.plan.model import Network, StageName, Want
 from tests.cluster.maximal import largest_spec
 from tests.kube import Kube
 from tests.unit.builders import SETTINGS, run, spec
+from tests.unit.plan.test_companions import GRADED
+from tests.unit.plan.test_served_models import served
 
 pytestmark = pytest.mark.controlplane
 ISOLATED = replace(SETTINGS, network=Network("distillrun-system", metrics_from=("monitoring",), serve_from=("::/0",)))
@@ -59,7 +61,8 @@ def test_every_policy_is_valid(api_server: Kube, namespace: str) -> None:
     specs = [spec(models=[model], teacher=model["name"], student={"model": {"uri": "hf://a/b"}}) for model in models]
     specs.append(largest_spec())
     objects = [policy(each, stage, f"p{i}-{stage}") for i, each in enumerate(specs) for stage in get_args(StageName)]
-    objects.append(policy(largest_spec(), None, "sandbox", "sandbox"))
+    objects.append(policy(spec(evaluate=GRADED), None, "sandbox", "sandbox"))
+    objects.append(policy(spec(**served()), None, "model", "model-big"))
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     done = api_server.kubectl("create", "-n", namespace, "--dry-run=server", "-f", "-", stdin=text)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -18,7 +18,14 @@ CODE: dict[str, Any] = {
     "sources": [{"name": "pool", "uri": "file:///mnt/distillrun/code.jsonl", "fields": {"layout": "CodeTests"}}]
 }
 GRADED: dict[str, Any] = {
-    "benchmarks": [{"name": "additions", "uri": "file:///mnt/distillrun/test.jsonl", "grader": "Code"}]
+    "benchmarks": [
+        {
+            "name": "additions",
+            "uri": "file:///mnt/distillrun/test.jsonl",
+            "grader": "Code",
+            "fields": {"layout": "HumanEval"},
+        }
+    ]
 }
 SANDBOX = Child("Deployment", "s1-sandbox", "uid-sandbox", "run-uid", deleting=False)
 SERVICE = Child("Service", "s1-sandbox", "uid-service", "run-uid", deleting=False)
