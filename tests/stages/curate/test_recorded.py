@@ -387,7 +387,7 @@ def beside(first: Stage, make_stage: Any, letter: str, url: str, **options: Any)
 def reused(finished: Finished) -> tuple[int, int, int]:
     """Answers and verdicts that were taken over, and completion tokens that were paid."""
     told = [json.loads(line) for line in finished.log.splitlines() if "looked for recorded answers" in line]
-    return finished.numbers["reusedAnswers"], told[-1]["reusedVerdicts"], finished.numbers["paidCompletionTokens"]
+    return finished.numbers["reusedAnswers"], told[-1]["reusedVerdicts"], finished.numbers["paid"]["t"]["completionTokens"]
 
 
 def test_a_run_with_another_selection_asks_and_judges_nothing_and_at_another_temperature_everything(
