@@ -262,3 +262,29 @@ def test_a_key_that_is_missing_is_named_before_anybody_is_asked(make_stage: Any)
         with pytest.raises(ConfigFault, match=r"the key of model 'small' .* NOT_SET .* 'token' of the Secret 'weak'"):
             inside(stage)
         assert (small.total, teacher.total) == (0, 0)
+
+
+def test_answers_of_all_models_are_taken_over_by_a_run_with_another_selection(make_stage: Any) -> None:
+    with (
+        FakeTeacher() as teacher,
+        FakeTeacher(solves(lambda n: n % 3 == 0)) as small,
+        FakeTeacher(label) as labeler,
+        FakeTeacher(rewritten) as writer,
+    ):
+        servers = (teacher, small, labeler, writer)
+        steps = {
+            "models": [model("small", small), model("labeler", labeler), model("writer", writer)],
+            "difficulty": {"models": ["small"]},
+            "domains": {"model": "labeler", "labels": ["odd sums", "even sums"]},
+            "rewrite": {"model": "writer"},
+        }
+        first = make_stage(teacher.url, additions(9), **steps)
+        inside(first)
+        before = [server.total for server in servers]
+        second = make_stage(teacher.url, additions(9), **steps, select={"strategy": "Random", "size": 2})
+        second.root, second.fingerprint = first.folder / "artifacts", "a" * 64
+        numbers = inside(second)
+        assert [server.total for server in servers] == before == [6, 9, 6, 6]
+    assert numbers["reusedAnswers"] == 27
+    assert numbers["paid"]["writer"] == {"promptTokens": 0, "completionTokens": 0}
+    assert len(second.rows()) == 2

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from distillstages.common import config as configuration
 from distillstages.common.artifacts import PARTIAL, Output
 from distillstages.common.blocks import Generate, Teacher, Verify
+from distillstages.common.metrics import Metrics
 from distillstages.common.sources import Question
+from distillstages.common.worker import Context, open_output
 from distillstages.curate import recorded, request
+from distillstages.curate.curation import Curation
 from distillstages.curate.journal import Journal, Judged, Key
 from distillstages.curate.records import Answer
-from tests.stages.curate.conftest import Finished, Stage, additions
+from tests.stages.curate.conftest import Stage, additions
 from tests.stages.curate.fake_teacher import FakeTeacher, solve
 
 ALIKE = "a1" * 16
@@ -384,28 +390,35 @@ def beside(first: Stage, make_stage: Any, letter: str, url: str, **options: Any)
     return stage
 
 
-def reused(finished: Finished) -> tuple[int, int, int]:
-    """Answers and verdicts that were taken over, and completion tokens that were paid."""
-    told = [json.loads(line) for line in finished.log.splitlines() if "looked for recorded answers" in line]
-    return finished.numbers["reusedAnswers"], told[-1]["reusedVerdicts"], finished.numbers["paid"]["t"]["completionTokens"]
+def inside(stage: Stage) -> dict[str, Any]:
+    """The stage in this process, which is started once and not for each run; its numbers. Raises StageError."""
+    config = configuration.parse(yaml.safe_dump(stage.config))
+    output = open_output(config)
+    output.claim()
+    return asyncio.run(Curation(Context(config, output, Metrics(), threading.Event())).run())
 
 
 def test_a_run_with_another_selection_asks_and_judges_nothing_and_at_another_temperature_everything(
-    make_stage: Any,
+    make_stage: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
+
+    def reused(stage: Stage) -> tuple[int, int, int]:
+        """Answers and verdicts that were taken over, and completion tokens that were paid."""
+        caplog.clear()
+        numbers = inside(stage)
+        (told,) = [vars(r)["fields"] for r in caplog.records if r.message.startswith("looked for recorded answers")]
+        return numbers["reusedAnswers"], told["reusedVerdicts"], numbers["paid"]["t"]["completionTokens"]
+
     with FakeTeacher(solve) as teacher:
         first = make_stage(teacher.url, additions(6))
-        assert first.run().code == 0
+        inside(first)
         assert teacher.total == 6
 
         narrow = beside(first, make_stage, "a", teacher.url, select={"strategy": "Random", "size": 2})
-        finished = narrow.run()
-        assert finished.code == 0, finished.log
+        assert reused(narrow) == (6, 6, 0)
         assert teacher.total == 6
-        assert reused(finished) == (6, 6, 0)
-        assert (finished.numbers["accepted"], len(narrow.rows())) == (2, 2)
+        assert len(narrow.rows()) == 2
 
-        finished = beside(first, make_stage, "b", teacher.url, generate={"temperature": 0.1}).run()
-        assert finished.code == 0, finished.log
+        assert reused(beside(first, make_stage, "b", teacher.url, generate={"temperature": 0.1})) == (0, 0, 42)
         assert set(teacher.asked.values()) == {2}
-        assert reused(finished) == (0, 0, 42)
