@@ -32,7 +32,8 @@ class ApiKey(Model):
 
 
 class Teacher(Model):
-    """An OpenAI-compatible endpoint. `url` ends before /chat/completions. null: no such limit."""
+    """An OpenAI-compatible endpoint. `url` ends before /chat/completions. null: no such limit. `loads` identifies what
+    a server of the run's own loads, since its URL is another one in each run."""
 
     name: str
     url: Annotated[str, Field(pattern=r"^https?://.+")]
@@ -45,6 +46,7 @@ class Teacher(Model):
     max_attempts_per_request: PositiveInt = 8
     terms_reference: str | None = None
     api_key: ApiKey | None = None
+    loads: str | None = None
 
 
 class Fields(Model):

@@ -31,5 +31,5 @@ def body(endpoint: Endpoint, generate: Generate, question: str, length: str = LE
 def identity(endpoint: Endpoint, generate: Generate, question: str = "") -> str:
     """32 hex digits over where a request goes to and all that it says; without a question: over how questions are
     asked. The run's seed is not in it: no request carries it."""
-    what = [_ANSWERS, endpoint.url.rstrip("/"), body(endpoint, generate, question)]
+    what = [_ANSWERS, endpoint.loads or endpoint.url.rstrip("/"), body(endpoint, generate, question)]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]

@@ -40,6 +40,8 @@ class Companion:
     """Of each pod."""
     model: Model | None = None
     """Of a model server."""
+    loads: str = ""
+    """Identifies what a model server loads and how, 64 hex digits."""
 
     def url(self, namespace: str) -> str:
         """Where it answers."""
@@ -73,10 +75,11 @@ def model_server(run: str, spec: Spec, model: Model) -> Companion | None:
     """
     if model.server is None:
         return None
-    loads = json.dumps([model_of(model.server), spec.seed], sort_keys=True)
+    loads = hashlib.sha256(json.dumps([model_of(model.server), spec.seed], sort_keys=True).encode()).hexdigest()
     return Companion(
         label=f"{MODEL}{model.name}",
-        name=names.model_server(run, model.name, hashlib.sha256(loads.encode()).hexdigest()),
+        name=names.model_server(run, model.name, loads),
+        loads=loads,
         what=f"the server of model {model.name}",
         memory_field="server.pod.resources.limits.memory of the model",
         replicas=model.server.replicas,

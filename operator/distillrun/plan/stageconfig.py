@@ -167,6 +167,7 @@ def _asked(run: Run, spec: Spec, model: Model) -> dict[str, Any]:
             "name": model.name,
             "url": f"{server.url(run.namespace)}/v1",
             "model": model.name,
+            "loads": server.loads,
             "maxConcurrency": model.server.max_concurrency,
             "requestTimeoutSeconds": model.server.request_timeout_seconds,
             "termsReference": terms,
