@@ -79,7 +79,7 @@ def test_a_run_whose_operator_and_training_pod_are_killed_half_way_ends_with_the
     rough.until("rough", "Curating", lambda s: s.get("phase") == "Curating")
     rough.kube.must("-n", SYSTEM, *kill, "-l", "app.kubernetes.io/component=operator")
     folder = rough.claim() / rough.namespace
-    wait_for("step 45 of the training", lambda: steps_done(folder) >= 45, seconds=300, every=0.1)
+    wait_for("step 45 of the training", lambda: steps_done(folder) >= 45, seconds=600, every=0.1)
     victim = next(
         pod["metadata"]["name"]
         for pod in rough.pods("train", "rough")

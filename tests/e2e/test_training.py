@@ -23,7 +23,7 @@ def training(calm: World, served: dict[str, Any]) -> str:
     del longer["spec"]["train"]["epochs"]
     longer["spec"]["train"] |= {"maxSteps": 5000}
     calm.kube.apply(longer)
-    calm.until("long", "progress of its training", lambda s: stage(s, "train").get("progress", {}).get("done"))
+    calm.until("long", "progress of its training", lambda s: stage(s, "train").get("progress", {}).get("done"), 600)
     return "long"
 
 
