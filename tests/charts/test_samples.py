@@ -119,7 +119,7 @@ def test_every_sample_is_yaml_of_named_objects(path: Path) -> None:
         assert each["metadata"]["name"]
 
 
-@pytest.mark.parametrize("name", ["s1", "sky-t1"])
+@pytest.mark.parametrize("name", ["s1", "s1-questions", "sky-t1", "sky-t1-questions"])
 def test_a_recipe_is_a_run_that_fits_its_gpus(name: str) -> None:
     path = ROOT / "manifests" / "recipes" / f"{name}.yaml"
     spec = Spec.model_validate(yaml.safe_load(path.read_text())["spec"])
@@ -144,6 +144,14 @@ def test_a_small_recipe_finds_everything_in_the_demos_world(name: str, run: Obje
     pools.write_pools(tmp_path / "demo/pools", seed=42)
     for rows in [*spec.curate.sources, *spec.evaluate.benchmarks]:
         assert Path(rows.uri.replace(recipes.MOUNTED, str(tmp_path))).is_file()
+
+
+@pytest.mark.parametrize("name", ["s1", "sky-t1"])
+def test_a_recipe_trains_and_evaluates_alike_from_questions_and_from_published_traces(name: str) -> None:
+    published, questions = (recipes.recipe(each)["spec"] for each in (name, f"{name}-questions"))
+    for part in ("train", "evaluate", "student", "storage"):
+        assert published[part] == questions[part]
+    assert published["curate"]["traceFormat"] == questions["curate"]["traceFormat"]
 
 
 @pytest.mark.parametrize(("small", "whole"), [("s1-smoke", "s1"), ("sky-t1-smoke", "sky-t1")])

@@ -79,6 +79,10 @@ def largest_spec() -> dict[str, Any]:
         each["fields"] |= {"layout": "MultipleChoice"}
         for other in ("input", "tests", "starterCode", "entryPoint"):
             each["fields"].pop(other)
+    for source in spec["curate"]["sources"]:
+        for each in source["filters"]:
+            each.pop("contains")
+            each.pop("lacks")
     for benchmark in spec["evaluate"]["benchmarks"]:
         benchmark["grader"] = "MultipleChoice"
     spec["curate"]["select"]["strategy"] = "S1"

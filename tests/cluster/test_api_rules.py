@@ -81,6 +81,8 @@ def test_a_small_run_is_accepted_and_gets_a_practitioners_defaults(api_server: K
         ("models", None, "names no item of spec.models"),
         ("curate.sources.0.uri", "ftp://x/y", "should match"),
         ("curate.sources.0.pick", "Random", "pick: Random needs take"),
+        ("curate.sources.0.filters", [{"column": "a"}], "exactly one of oneOf, contains and lacks"),
+        ("curate.sources.0.filters", [{"column": "a", "oneOf": ["b"], "lacks": ["c"]}], "exactly one of oneOf"),
         ("curate.sources.0.share", "0", "share must be above 0"),
         ("curate.deduplicate", {"near": "1.2"}, "deduplicate.near must be above 0 up to 1"),
         ("curate.select", {"strategy": "Longest"}, "select.size belongs to every strategy but All"),
@@ -264,7 +266,7 @@ def test_what_no_stage_was_computed_from_yet_may_change(
     api_server.apply(with_field(a_run(namespace), path, value))
 
 
-@pytest.mark.parametrize("name", ["s1", "s1-smoke", "sky-t1", "sky-t1-smoke"])
+@pytest.mark.parametrize("name", ["s1", "s1-questions", "s1-smoke", "sky-t1", "sky-t1-questions", "sky-t1-smoke"])
 def test_a_recipe_is_accepted(api_server: Kube, namespace: str, name: str) -> None:
     recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
     recipe["metadata"]["namespace"] = namespace

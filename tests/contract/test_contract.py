@@ -157,6 +157,16 @@ def test_a_layout_reaches_every_stage_that_reads_rows_of_it() -> None:
         }
 
 
+def test_filters_reach_the_stages_that_read_sources() -> None:
+    filters = [{"column": "source", "oneOf": ["math"]}, {"column": "answer", "lacks": ["[asy]"]}]
+    given = spec(curate={"sources": [{"name": "pool", "uri": "s3://b/pool.jsonl", "filters": filters}]})
+    stages: list[StageName] = ["resolve", "curate"]
+    for stage in stages:
+        config = stageconfig.stage_config(run(spec=given), Spec.model_validate(given), stage, "f" * 64, 1, INPUTS)
+        read = getattr(stage_side.parse(yaml.safe_dump(config)), stage).sources[0].filters
+        assert [each.model_dump(by_alias=True, exclude_none=True, mode="json") for each in read] == filters
+
+
 def test_a_layout_of_code_reaches_the_stages_that_read_sources() -> None:
     fields = {"layout": "CodeTests", "question": "task", "tests": "io", "starterCode": "stub", "id": "n"}
     given = spec(curate={"sources": [{"name": "apps", "uri": "s3://b/apps.jsonl", "fields": fields}]})

@@ -67,12 +67,29 @@ class Fields(Model):
     answered: bool = True
 
 
+class RowFilter(Model):
+    """Keeps the rows whose `column` is `one_of` some texts, `contains` all of them, or `lacks` them all (rowfilter.py);
+    exactly one is given."""
+
+    column: Annotated[str, Field(min_length=1)]
+    one_of: list[str] | None = None
+    contains: list[str] | None = None
+    lacks: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> Self:
+        if [self.one_of, self.contains, self.lacks].count(None) != 2:
+            raise ValueError(f"filter of column {self.column!r}: set exactly one of oneOf, contains and lacks")
+        return self
+
+
 class Source(Model):
     """Rows of questions: one file, a directory or a glob of .jsonl, .parquet or .csv; hf:// takes the split.
 
     `revision`: a hub's commit, branch or tag, or the content identity of files (see identity.py): exactly that is read,
     or nothing. `pick`: which rows `take` means. `share`: of the mixture, relative to the other sources' shares.
-    `unchecked`: nobody has chosen `revision`, which the card then says."""
+    `filters`: what rows must pass, before `take` counts them. `unchecked`: nobody has chosen `revision`, which the card
+    then says."""
 
     name: Name
     uri: Uri
@@ -84,6 +101,7 @@ class Source(Model):
     domain: str = ""
     unchecked: bool = False
     fields: Fields = Fields()
+    filters: list[RowFilter] = []
 
 
 class TraceFields(Model):

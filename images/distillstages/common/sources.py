@@ -11,12 +11,13 @@ import hashlib
 import io
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any, Final, Protocol
 
-from distillstages.common import hub, identity, layouts, reasons
-from distillstages.common.blocks import Fields
+from distillstages.common import hub, identity, layouts, reasons, rowfilter
+from distillstages.common.blocks import Fields, RowFilter, Source
 from distillstages.common.codetests import UnitTests, Unusable
 from distillstages.common.exit import DataFault, Temporary
 from distillstages.common.rowtext import brief, text_of
@@ -83,16 +84,22 @@ def key_of(source: str, question: str) -> str:
 
 
 def read_questions(
-    source: SourceLike, *, domain_column: str | None = None, domain_required: bool = True
+    source: SourceLike,
+    *,
+    domain_column: str | None = None,
+    domain_required: bool = True,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Question]:
-    """The questions of a source, in its order, the first `take` rows of it; repeated questions are not removed. Rows
-    may be without a domain, but where one is required the first row must have its column.
+    """The questions of a source, in its order, the first `take` rows that pass its filters; repeated questions are not
+    removed. Rows may be without a domain, but where one is required the first row must have its column. What filters
+    leave out is counted in `left_out` by the filter's column.
 
     Raises DataFault: SourceNotFound, SourceUnreadable, SourceEmpty, RowBroken, FieldMissing. Temporary when the storage
     is away."""
     check_unchanged(source)
     empty = True
-    for where, row_number, row in itertools.islice(rows(source), source.take):
+    passing = rowfilter.wanted(_filters(source), rows(source), left_out)
+    for where, row_number, row in itertools.islice(passing, source.take):
         place = f"{where} row {row_number}"
         if empty and domain_required and domain_column is not None and domain_column not in row:
             raise DataFault(
@@ -106,6 +113,10 @@ def read_questions(
         yield question if domain is None else replace(question, domain=_domain(domain, place, domain_column))
     if empty:
         raise no_rows(source)
+
+
+def _filters(source: SourceLike) -> list[RowFilter]:
+    return source.filters if isinstance(source, Source) else []
 
 
 def _domain(value: Any, place: str, column: str | None) -> str:
@@ -124,9 +135,10 @@ def check_unchanged(source: Located) -> None:
 
 
 def no_rows(source: Located) -> DataFault:
-    """The error of a source without rows."""
+    """The error of a source without rows, or without one that passes its filters."""
+    passing = " that pass its filters" if isinstance(source, Source) and source.filters else ""
     return DataFault(
-        f"source {source.name!r}: {source.uri} has no rows, expected at least one",
+        f"source {source.name!r}: {source.uri} has no rows{passing}, expected at least one",
         reason=reasons.SOURCE_EMPTY,
     )
 

@@ -68,9 +68,12 @@ def read(config: Curate, seed: int) -> Pool:
     funnel = Funnel()
     questions: list[Question] = []
     repetitions = 0
+    unwanted: Counter[str] = Counter()
     column = config.domains.column if config.domains else None
     for source in config.sources:
-        rows = read_questions(mixture.to_be_read(source), domain_column=column, domain_required=not source.domain)
+        rows = read_questions(
+            mixture.to_be_read(source), domain_column=column, domain_required=not source.domain, left_out=unwanted
+        )
         found, repeated = unique(rows)
         _log.info(
             "source read",
@@ -78,6 +81,9 @@ def read(config: Curate, seed: int) -> Pool:
         )
         questions += found
         repetitions += repeated
+    if any(source.filters for source in config.sources):
+        rows_read = len(questions) + repetitions + unwanted.total()
+        funnel.add("filter", "rows", rows_read, {reasons.FILTERED_OUT: unwanted.total()})
     funnel.add("read", "questions", len(questions) + repetitions, {reasons.DUPLICATE: repetitions})
     require_sandbox(questions, config.sandbox)
     questions, filtered = screen(questions, config.deduplicate, config.decontaminate, funnel)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import Any, Final
 
-from distillstages.common import identity, layouts, rowtext, sources, tracerows
+from distillstages.common import identity, layouts, rowfilter, rowtext, sources, tracerows
 from distillstages.common.blocks import DatasetToResolve, InputToResolve
 from distillstages.common.codetests import Unusable
 from distillstages.common.exit import DataFault, StageError
@@ -13,6 +14,7 @@ from distillstages.resolve.pins import pin
 
 Input = InputToResolve | DatasetToResolve
 _FIRST_ROWS: Final = 1000
+_LOOKED_AT: Final = 50_000
 # So much is read to its end: every row is checked, and counted.
 _WHOLE_BYTES: Final = 64 << 20
 
@@ -47,7 +49,10 @@ def _check(given: Input, revision: str | None, every_row: bool) -> int | None:
     first = None if isinstance(source, InputToResolve) and source.pick == "Random" else source.take
     number = usable = 0
     refused: DataFault | None = None
-    wanted = itertools.islice(sources.rows(source), first)
+    filters = source.filters if isinstance(source, InputToResolve) else []
+    left_out: Counter[str] = Counter()
+    looked_at = itertools.islice(sources.rows(source), _LOOKED_AT if limit and filters else None)
+    wanted = itertools.islice(rowfilter.wanted(filters, looked_at, left_out), first)
     for where, row_number, row in itertools.islice(wanted, limit):
         place = f"{where} row {row_number}"
         number += 1
@@ -69,13 +74,15 @@ def _check(given: Input, revision: str | None, every_row: bool) -> int | None:
             usable += 1
         except DataFault as error:  # curation leaves it out and counts it; only a dataset of such rows is refused
             refused = refused or error
+    if number + left_out.total() >= _LOOKED_AT and filters and limit is not None:
+        return None  # how many pass is not known, perhaps none among so many
     if number == 0:
         raise sources.no_rows(source)
     if not usable and refused is not None:
         raise DataFault(f"none of the first {number} rows can be used; {refused.message}", reason=refused.reason)
     if limit is None or number < limit or number == first:
         return min(number, source.take or number)
-    total = _parquet_rows(source)
+    total = _parquet_rows(source) if not filters else None
     return min(total, source.take or total) if total is not None else None
 
 

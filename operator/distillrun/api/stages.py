@@ -22,6 +22,7 @@ from distillrun.api.base import (
 )
 from distillrun.api.funnel import Decontaminate, Deduplicate, Select
 from distillrun.api.pod import PodSettings
+from distillrun.api.rowfilter import RowFilter
 
 
 def _between(field: str, low: str, high: str, above: bool = False, below: bool = False) -> tuple[str, str]:
@@ -134,6 +135,12 @@ class Source(ApiModel):
         default="", max_length=63, description="Domain of its questions, for select: math, code, science, puzzle, …"
     )
     fields: Fields = Field(default_factory=Fields, description="Which column holds what.")
+    filters: list[RowFilter] = Field(
+        default_factory=list,
+        max_length=3,
+        description="Rows to keep, by the text of a column; a row must pass each. take counts those that did.",
+        json_schema_extra=ATOMIC,
+    )
     secret_name: str = Field(
         default="",
         max_length=253,

@@ -94,13 +94,18 @@ def _wanted(item: Source | Dataset | Benchmark, pinned: str) -> dict[str, Any]:
         "fields": _fields(item.fields),
         "revision": item.revision,
         "pinned": pinned or None,
-        **({"pick": item.pick} if isinstance(item, Source) else {}),
+        **({"pick": item.pick, "filters": _filters(item)} if isinstance(item, Source) else {}),
     }
 
 
 def _source(source: Source | Dataset, resolved: Resolved) -> dict[str, Any]:
     share = (
-        {"pick": source.pick, "share": float(source.share) if source.share else None, "domain": source.domain}
+        {
+            "pick": source.pick,
+            "share": float(source.share) if source.share else None,
+            "domain": source.domain,
+            "filters": _filters(source),
+        }
         if isinstance(source, Source)
         else {}
     )
@@ -110,6 +115,10 @@ def _source(source: Source | Dataset, resolved: Resolved) -> dict[str, Any]:
         **share,
         "unchecked": unchecked(source.uri, source.revision),
     }
+
+
+def _filters(source: Source) -> list[dict[str, Any]]:
+    return [each.model_dump(by_alias=True, mode="json") for each in source.filters]
 
 
 def _located(rows: Source | Dataset | Benchmark | Against, revision: str) -> dict[str, Any]:

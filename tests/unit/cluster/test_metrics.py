@@ -198,7 +198,13 @@ def test_every_reason_of_a_stage_is_counted_by_its_name() -> None:
     rejections = {staged.WRONG_ANSWER, staged.NO_ANSWER, staged.MALFORMED, staged.TRUNCATED, staged.VERIFY_TIMEOUT}
     rejections |= {staged.UNVERIFIABLE_REFERENCE, staged.VERIFY_FAILED, staged.CONTENT_FILTERED}
     rejections |= {staged.REQUEST_REFUSED, staged.REQUEST_FAILED, staged.AMBIGUOUS_ANSWER}
-    rejections |= {staged.NEAR_DUPLICATE, staged.CONTAMINATED, staged.NOT_DRAWN, staged.NOT_SELECTED}
+    rejections |= {
+        staged.NEAR_DUPLICATE,
+        staged.CONTAMINATED,
+        staged.NOT_DRAWN,
+        staged.FILTERED_OUT,
+        staged.NOT_SELECTED,
+    }
     rejections |= {staged.TOO_EASY, staged.TOO_HARD, staged.DIFFICULTY_UNKNOWN, staged.UNREADABLE_LABEL}
     rejections |= {staged.REWRITE_CHANGED_ANSWER, staged.REWRITE_UNUSABLE}
     rejections |= {staged.DUPLICATE, staged.MULTIPLE_TURNS, staged.NO_THINKING}

@@ -59,6 +59,7 @@ def changed(path: str, value: Any) -> Spec:
     ("path", "value", "stages"),
     [
         ("curate.sources.0.uri", "file:///other.jsonl", "curate"),
+        ("curate.sources.0.filters", [{"column": "source", "oneOf": ["math"]}], "curate"),
         ("curate.generate", {"temperature": "0.1"}, "curate"),
         ("curate.generate", {"reasoningDelimiters": {"open": "[THINK]", "close": "[/THINK]"}}, "curate"),
         ("models.0.endpoint.model", "bigger", "curate"),
