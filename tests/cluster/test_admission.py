@@ -39,6 +39,10 @@ def naming(namespace: str, path: tuple[str, ...], name: str) -> dict[str, Any]:
     if "dataset" in path:
         thing["spec"]["curate"] = {"dataset": {"uri": "file:///x", **thing["spec"]["curate"]["dataset"]}}
         thing["spec"].pop("teacher")
+    if "mirror" in path:
+        thing["spec"]["mirror"]["uri"] = "s3://mirror/hub"
+    if "against" in path:
+        thing["spec"]["curate"]["decontaminate"]["against"][0] |= {"name": "held-out", "uri": "file:///x"}
     if "server" in path:
         thing["spec"]["models"][0].pop("endpoint")
         thing["spec"]["models"][0]["server"]["model"]["uri"] = "hf://a/b"

@@ -1,6 +1,7 @@
 """Images on their way into the node cluster's containerd."""
 
 import json
+import uuid
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ def test_an_image_is_loaded_once_and_runs_though_its_layers_are_dropped_once_unp
 ) -> None:
     program = tmp_path / "hello"
     program.write_text("#!/bin/busybox sh\necho hello from $0\n")
-    repository = "localhost/localkube-test/hello"
+    # Images outlive the cluster, and a run of this test that was killed has left its own.
+    repository = f"localhost/localkube-test/hello-{uuid.uuid4().hex[:8]}"
     tools = {"bin/busybox": Path("/bin/busybox"), "bin/hello": program}
     for tag in ("one", "two"):
         oci.write(oci.Image(f"{repository}:{tag}", tools, ["/bin/hello"], {"bin/sh": "busybox"}), tmp_path / tag)

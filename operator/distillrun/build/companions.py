@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from distillrun.api.v1alpha1 import Model, Spec
@@ -87,7 +88,7 @@ def _judge(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, An
         "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 2, "timeoutSeconds": 5},
         # Why it does not start is its last line.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": CONTAINER_SECURITY,
+        "securityContext": deepcopy(CONTAINER_SECURITY),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
     optional = {
@@ -101,7 +102,7 @@ def _judge(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, An
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": GRACE_SECONDS,
-            "securityContext": POD_SECURITY,
+            "securityContext": deepcopy(POD_SECURITY),
             "containers": [container],
             "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": TMP_SIZE}}],
             **{key: value for key, value in optional.items() if value},

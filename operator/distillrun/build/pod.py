@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +77,7 @@ def template(program: Program, want: Want, run: Run, spec: Spec, settings: Setti
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": GRACE_SECONDS,
-            "securityContext": POD_SECURITY,
+            "securityContext": deepcopy(POD_SECURITY),
             "containers": [_container(program, settings)],
             "volumes": [
                 {"name": "config", "configMap": {"name": config_map}},
@@ -148,7 +149,7 @@ def _container(program: Program, settings: Settings) -> dict[str, Any]:
         "resources": _resources(program.resources, program.gpus, settings.gpu_resource),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
-        "securityContext": CONTAINER_SECURITY,
+        "securityContext": deepcopy(CONTAINER_SECURITY),
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
             *([artifacts] if program.storage else []),
