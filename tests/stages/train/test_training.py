@@ -197,6 +197,8 @@ def spoil(path: Path, damage: str) -> None:
     path.write_bytes({"short": data[:-1], "empty": b"", "a bit": data}[damage])
 
 
+# `make test` has the parts of it: the test above, and which checkpoint is chosen (test_checkpoints.py).
+@pytest.mark.full
 def test_with_the_newest_checkpoint_damaged_training_goes_on_from_the_one_before_it(
     tmp_path: Path, student: Path, dataset: Path, undisturbed: Path
 ) -> None:
