@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from distillrun.api.base import SET, ApiModel, rules
 
 Text = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+def _texts(description: str) -> Any:
+    return Field(default=None, min_length=1, max_length=8, description=description, json_schema_extra=SET)
 
 
 class RowFilter(ApiModel):
@@ -24,24 +28,6 @@ class RowFilter(ApiModel):
     }
 
     column: str = Field(min_length=1, max_length=64, description="Column that decides.")
-    one_of: list[Text] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=8,
-        description="Keep rows where it is one of these.",
-        json_schema_extra=SET,
-    )
-    contains: list[Text] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=8,
-        description="Keep rows where it contains each of these.",
-        json_schema_extra=SET,
-    )
-    lacks: list[Text] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=8,
-        description="Keep rows where it contains none of these.",
-        json_schema_extra=SET,
-    )
+    one_of: list[Text] | None = _texts("Keep rows where it is one of these.")
+    contains: list[Text] | None = _texts("Keep rows where it contains each of these.")
+    lacks: list[Text] | None = _texts("Keep rows where it contains none of these.")

@@ -6,7 +6,8 @@ from copy import deepcopy
 from typing import Any
 
 from distillrun.api.v1alpha1 import Model, Spec
-from distillrun.build.meta import labels, metadata, queued, selector
+from distillrun.build import servers
+from distillrun.build.meta import labels, metadata, selector
 from distillrun.build.pod import CONTAINER_SECURITY, POD_SECURITY, Program, template
 from distillrun.plan import companions, names
 from distillrun.plan.model import Run, Settings, Want
@@ -37,19 +38,7 @@ def deployment(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str
         pods = _model_server(companion.model, want, run, spec, settings)
     else:
         pods = _judge(want, run, spec, settings)
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": queued(metadata(want, run), want, spec),
-        "spec": {
-            "replicas": companion.replicas,
-            "selector": {"matchLabels": selector(want, run)},
-            # A cluster seldom has spare GPUs for a surge: replace one by one.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
-            "progressDeadlineSeconds": 3600,
-            "template": pods,
-        },
-    }
+    return servers.deployment(want, run, spec, replicas=companion.replicas, template=pods)
 
 
 def _model_server(model: Model, want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from distillrun.api.v1alpha1 import Spec
-from distillrun.build import companions
+from distillrun.build import companions, servers
 from distillrun.build.isolation import isolation
 from distillrun.build.meta import metadata, queued, selector, with_hash
 from distillrun.build.pod import METRICS_PORT, pod_template
@@ -124,19 +124,8 @@ def _server(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, A
     """The model servers."""
     assert spec.serve is not None
     config_map = stageconfig.server_config_name(run, dict(want.config))
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": queued(metadata(want, run), want, spec),
-        "spec": {
-            "replicas": spec.serve.replicas,
-            "selector": {"matchLabels": selector(want, run)},
-            # A cluster seldom has spare GPUs for a surge: replace one by one.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
-            "progressDeadlineSeconds": 3600,
-            "template": pod_template(want, run, spec, settings, config_map=config_map),
-        },
-    }
+    template = pod_template(want, run, spec, settings, config_map=config_map)
+    return servers.deployment(want, run, spec, replicas=spec.serve.replicas, template=template)
 
 
 def _storage(want: Want, run: Run, spec: Spec, settings: Settings) -> dict[str, Any]:
