@@ -91,7 +91,8 @@ class AskedModel:
 
 class Campaign:
     """`keys` that a model is to answer: `text(key)` is the prompt, `judge(answer)` the verdict, which is recorded, too;
-    `progressed` is called whenever one more is recorded or judged."""
+    `progressed` is called whenever one more is recorded or judged; `judging(key)` identifies the judge for other
+    curations, "" where its verdicts are not for them."""
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class Campaign:
         judge: Judge,
         progressed: Callable[[], None] = lambda: None,
         *,
-        judging: Callable[[Key], str] = lambda key: "",
+        judging: Callable[[Key], str],
     ) -> None:
         self._model = model
         self._generate = generate
@@ -160,7 +161,8 @@ class Campaign:
     async def _take_over(self) -> None:
         """Begin with what other curations have been answered."""
         model, generate = self._model, self._generate
-        requests = {key: request.identity(model.endpoint, generate, self._text(key)) for key in self._keys}
+        missing = [key for key in self._keys if key not in model.journal.entries]
+        requests = {key: request.identity(model.endpoint, generate, self._text(key)) for key in missing}
 
         def took(answers: int) -> None:
             self.recorded += answers

@@ -65,7 +65,7 @@ def _tests(question: Question) -> list[str] | None:
     if not isinstance(question.tests, UnitTests):
         return None
     tests = question.tests
-    packed = [hashlib.sha256(cases).hexdigest() for cases in tests.cases()]
+    packed = [hashlib.sha256(cases).hexdigest() for cases in tests.packed]
     return [tests.entry_point, tests.header, str(tests.output_bytes), *packed]
 
 
